@@ -1,0 +1,200 @@
+//! Clock, randomness, sleeping and spawning: the only source of each, so that a test can replace them.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
+
+use crate::types::{CommitId, FileId, SessionId, VolumeId};
+
+/// Where wall-clock time and random bytes come from.
+pub trait Source: Send + Sync {
+    /// Milliseconds since the Unix epoch. May be wrong by any amount: nothing's safety rests on it.
+    fn wall_ms(&self) -> u64;
+    /// Fills `bytes` with random ones.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// The environment of a store: clone it freely.
+#[derive(Clone)]
+pub struct Env(Arc<dyn Source>);
+
+impl Env {
+    /// The operating system's clock and randomness.
+    #[must_use]
+    pub fn system() -> Env {
+        Env(Arc::new(System))
+    }
+
+    /// Randomness that depends on `seed` alone; the clock starts at a fixed time and moves by one
+    /// millisecond a call. For tests.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Env {
+        Env(Arc::new(Seeded(Mutex::new((seed, 1_700_000_000_000)))))
+    }
+
+    /// An environment of one's own.
+    pub fn new(source: impl Source + 'static) -> Env {
+        Env(Arc::new(source))
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn wall_ms(&self) -> u64 {
+        self.0.wall_ms()
+    }
+
+    /// `N` random bytes.
+    #[must_use]
+    pub fn random_bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.0.fill(&mut bytes);
+        bytes
+    }
+
+    /// A random number.
+    #[must_use]
+    pub fn random_u64(&self) -> u64 {
+        u64::from_le_bytes(self.random_bytes())
+    }
+
+    fn uuid_v7(&self) -> Uuid {
+        uuid::Builder::from_unix_timestamp_millis(self.wall_ms(), &self.random_bytes()).into_uuid()
+    }
+
+    /// A new commit id.
+    #[must_use]
+    pub fn commit_id(&self) -> CommitId {
+        CommitId(self.uuid_v7())
+    }
+
+    /// A new file id.
+    #[must_use]
+    pub fn file_id(&self) -> FileId {
+        FileId(self.uuid_v7())
+    }
+
+    /// A new volume id.
+    #[must_use]
+    pub fn volume_id(&self) -> VolumeId {
+        VolumeId(self.random_u64())
+    }
+
+    /// A new session id.
+    #[must_use]
+    pub fn session_id(&self) -> SessionId {
+        SessionId(self.random_u64() >> 1)
+    }
+
+    /// Time for measuring spans; follows tokio's clock, so a paused runtime pauses it.
+    #[must_use]
+    pub fn now(&self) -> tokio::time::Instant {
+        tokio::time::Instant::now()
+    }
+
+    /// Waits for `duration`.
+    pub async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    /// `duration` lengthened at random by up to a half, so that retries of many do not march in step.
+    #[must_use]
+    pub fn jittered(&self, duration: Duration) -> Duration {
+        let half = u64::try_from(duration.as_micros() / 2).unwrap_or(u64::MAX);
+        duration + Duration::from_micros(self.random_u64() % half.saturating_add(1))
+    }
+
+    /// Runs `task` beside the caller; dropping the handle aborts it.
+    pub fn spawn<F>(&self, task: F) -> Task
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Task(tokio::spawn(task))
+    }
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Env(..)")
+    }
+}
+
+/// A spawned task, aborted when this is dropped.
+#[derive(Debug)]
+pub struct Task(tokio::task::JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct System;
+
+impl Source for System {
+    fn wall_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(16) {
+            // A v4 UUID has six fixed bits; folding two hides them.
+            let (a, b) = (Uuid::new_v4().as_u128(), Uuid::new_v4().as_u128().rotate_left(61));
+            let random = (a ^ b).to_le_bytes();
+            for (to, from) in chunk.iter_mut().zip(random) {
+                *to = from;
+            }
+        }
+    }
+}
+
+/// State: (splitmix64 state, wall clock in milliseconds).
+struct Seeded(Mutex<(u64, u64)>);
+
+impl Seeded {
+    fn state(&self) -> std::sync::MutexGuard<'_, (u64, u64)> {
+        self.0.lock().expect("BUG: no code panics while it holds the seeded state")
+    }
+}
+
+impl Source for Seeded {
+    fn wall_ms(&self) -> u64 {
+        let mut state = self.state();
+        state.1 += 1;
+        state.1
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut state = self.state();
+        for chunk in bytes.chunks_mut(8) {
+            state.0 = state.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            for (to, from) in chunk.iter_mut().zip((z ^ (z >> 31)).to_le_bytes()) {
+                *to = from;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_seed_gives_one_sequence() {
+        let (a, b) = (Env::seeded(7), Env::seeded(7));
+        assert_eq!(a.commit_id(), b.commit_id());
+        assert_ne!(a.file_id(), a.file_id());
+        assert_ne!(Env::seeded(8).random_u64(), Env::seeded(9).random_u64());
+    }
+
+    #[test]
+    fn ids_carry_the_wall_clock() {
+        assert_eq!(Env::seeded(1).commit_id().made_ms(), 1_700_000_000_001);
+    }
+}
