@@ -5,5 +5,6 @@ pub mod env;
 pub mod error;
 pub mod meta;
 pub mod types;
+pub mod wire;
 
 pub use error::{Error, ErrorKind, Result};
