@@ -1,10 +1,18 @@
 //! A page store for databases on etcd and S3, or in one directory.
 #![warn(missing_docs)]
 
-pub mod env;
-pub mod error;
-pub mod meta;
-pub mod types;
-pub mod wire;
+mod env;
+mod error;
+mod meta;
+mod types;
+mod wire;
 
-pub use error::{Error, ErrorKind, Result};
+pub use env::Env;
+pub use error::{CommitToken, Error, ErrorKind, Result};
+pub use types::{CommitId, FileId, Keep, PageCount, PageNo, PageSize, Revision, VolumeId, VolumeName};
+
+/// The door for our own crates (compactor, CLI, tests). Nothing behind it is stable.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::{env, error, meta, types, wire};
+}

@@ -19,6 +19,8 @@ use futures::stream::BoxStream;
 use crate::types::Revision;
 
 mod error;
+pub mod keys;
+pub mod records;
 
 pub use error::{MetaError, MetaResult};
 
