@@ -1,11 +1,16 @@
 //! A page store for databases on etcd and S3, or in one directory.
 #![warn(missing_docs)]
 
-mod env;
-mod error;
-mod meta;
-mod types;
-mod wire;
+#[doc(hidden)]
+pub mod env;
+#[doc(hidden)]
+pub mod error;
+#[doc(hidden)]
+pub mod meta;
+#[doc(hidden)]
+pub mod types;
+#[doc(hidden)]
+pub mod wire;
 
 pub use env::Env;
 pub use error::{CommitToken, Error, ErrorKind, Result};
