@@ -14,7 +14,9 @@ pub mod wire;
 
 pub use env::Env;
 pub use error::{CommitToken, Error, ErrorKind, Result};
-pub use types::{CommitId, FileId, Keep, PageCount, PageNo, PageSize, Revision, VolumeId, VolumeName};
+pub use types::{
+    CommitId, FileId, Keep, PageCount, PageNo, PageSize, Revision, VolumeId, VolumeName,
+};
 
 /// The door for our own crates (compactor, CLI, tests). Nothing behind it is stable.
 #[doc(hidden)]

@@ -163,6 +163,12 @@ impl VolumeKeys {
         self.join(&[b"ag"])
     }
 
+    /// What the compactor is doing.
+    #[must_use]
+    pub fn job(&self) -> Bytes {
+        self.join(&[b"aj"])
+    }
+
     /// The oldest revision that a session holds.
     #[must_use]
     pub fn pin(&self, session: SessionId) -> Bytes {

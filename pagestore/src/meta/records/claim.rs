@@ -8,11 +8,10 @@ use crate::wire::{Cursor, Malformed, put_varint};
 pub struct Claim {
     /// Who, for people: host and process.
     pub owner: String,
-    /// What is being done, so that the next compactor can resume it or throw it away.
-    pub scheduled: Option<Job>,
 }
 
-/// A piece of work that a compactor began.
+/// `aj`: a piece of work that a compactor began. Under no lease, so that it outlives its compactor:
+/// the next one resumes it or throws it away. Put and deleted under a compare of the claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Job {
     /// The removal of what has been flushed up to a revision from the meta tier.
@@ -22,12 +21,13 @@ pub enum Job {
     },
     /// Files being written: whatever of them is not published is garbage.
     Write {
+        /// The revision in the names of their objects.
+        named_at: Revision,
         /// The files.
         files: Vec<FileId>,
     },
 }
 
-const NOTHING: u8 = 0;
 const REMOVE: u8 = 1;
 const WRITE: u8 = 2;
 
@@ -37,14 +37,26 @@ impl Record for Claim {
     fn write(&self, out: &mut Vec<u8>) {
         put_varint(out, self.owner.len() as u64);
         out.extend_from_slice(self.owner.as_bytes());
-        match &self.scheduled {
-            None => out.push(NOTHING),
-            Some(Job::Remove { up_to }) => {
+    }
+
+    fn read(body: &mut Cursor<'_>, _version: u8) -> Result<Self, Malformed> {
+        let len = body.count(1)?;
+        Ok(Claim { owner: String::from_utf8_lossy(body.bytes(len)?).into_owned() })
+    }
+}
+
+impl Record for Job {
+    const NAME: &'static str = "compactor's job";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Job::Remove { up_to } => {
                 out.push(REMOVE);
                 put_varint(out, up_to.0);
             }
-            Some(Job::Write { files }) => {
+            Job::Write { named_at, files } => {
                 out.push(WRITE);
+                put_varint(out, named_at.0);
                 put_varint(out, files.len() as u64);
                 files.iter().for_each(|file| out.extend_from_slice(&file.bytes()));
             }
@@ -52,21 +64,17 @@ impl Record for Claim {
     }
 
     fn read(body: &mut Cursor<'_>, _version: u8) -> Result<Self, Malformed> {
-        let len = body.count(1)?;
-        let owner = String::from_utf8_lossy(body.bytes(len)?).into_owned();
-        let scheduled = match body.u8()? {
-            NOTHING => None,
-            REMOVE => Some(Job::Remove { up_to: Revision(body.varint()?) }),
+        match body.u8()? {
+            REMOVE => Ok(Job::Remove { up_to: Revision(body.varint()?) }),
             WRITE => {
-                let mut files = Vec::new();
+                let (named_at, mut files) = (Revision(body.varint()?), Vec::new());
                 for _ in 0..body.count(16)? {
                     files.push(FileId::from_bytes(body.array()?));
                 }
-                Some(Job::Write { files })
+                Ok(Job::Write { named_at, files })
             }
-            _ => return Err(body.malformed("schedules an unknown job")),
-        };
-        Ok(Claim { owner, scheduled })
+            _ => Err(body.malformed("is of an unknown kind")),
+        }
     }
 }
 
@@ -76,14 +84,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn claims_are_frozen() {
-        round_trip(&Claim::default(), "0100001f0cbf90");
-        let remove = Some(Job::Remove { up_to: Revision(300) });
-        round_trip(&Claim { owner: "a:1".into(), scheduled: remove }, "0103613a3101ac02c981dba2");
-        let write = Some(Job::Write { files: vec![FileId::from_bytes([1; 16])] });
+    fn claims_and_jobs_are_frozen() {
+        round_trip(&Claim { owner: "a:1".into() }, "0103613a31cdc34000");
+        round_trip(&Job::Remove { up_to: Revision(300) }, "0101ac029f57e8b2");
+        let files = vec![FileId::from_bytes([1; 16])];
         round_trip(
-            &Claim { owner: "a:1".into(), scheduled: write },
-            "0103613a31020101010101010101010101010101010101f887202e",
+            &Job::Write { named_at: Revision(7), files },
+            "010207010101010101010101010101010101010171fba1de",
         );
     }
 }

@@ -71,20 +71,30 @@ impl Record for Pointer {
     }
 }
 
-/// `D`: a file that no level lists any more; dropped at the key's mod revision.
+/// `D`: a file that no level lists any more. Put when it is dropped, and again when the last listed
+/// file whose index points into it is dropped: nobody uses it who uses a newer level list than the
+/// key's mod revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
     /// The revision in the object's name.
     pub named_at: Revision,
+    /// Length of the object.
+    pub bytes: u64,
+    /// How many pages' bodies it holds.
+    pub body_count: u64,
 }
 
 impl Record for Dropped {
     const NAME: &'static str = "dropped file";
     fn write(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.named_at.0);
+        [self.named_at.0, self.bytes, self.body_count].iter().for_each(|n| put_varint(out, *n));
     }
     fn read(body: &mut Cursor<'_>, _version: u8) -> Result<Self, Malformed> {
-        Ok(Dropped { named_at: Revision(body.varint()?) })
+        Ok(Dropped {
+            named_at: Revision(body.varint()?),
+            bytes: body.varint()?,
+            body_count: body.varint()?,
+        })
     }
 }
 
@@ -177,7 +187,10 @@ mod tests {
             &Pointer { hash: ContentHash([7; 16]) },
             "010707070707070707070707070707070776829b82",
         );
-        round_trip(&Dropped { named_at: Revision(1) }, "0101595664ec");
+        round_trip(
+            &Dropped { named_at: Revision(1), bytes: 300, body_count: 2 },
+            "0101ac0202f1b99af7",
+        );
         round_trip(&Intent { named_at: Revision(1) }, "0101595664ec");
         round_trip(&VolumeName { volume: VolumeId(0x0102) }, "01000000000000010238e9457f");
         round_trip(&Point { revision: Revision(9), kind: PointKind::Snapshot }, "010900e6942427");
