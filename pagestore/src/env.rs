@@ -99,6 +99,11 @@ impl Env {
         tokio::time::sleep(duration).await;
     }
 
+    /// What `future` comes to, or `None` when `limit` passes first; then it is dropped.
+    pub async fn within<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        tokio::time::timeout(limit, future).await.ok()
+    }
+
     /// `duration` lengthened at random by up to a half, so that retries of many do not march in step.
     #[must_use]
     pub fn jittered(&self, duration: Duration) -> Duration {

@@ -2,6 +2,8 @@
 #![warn(missing_docs)]
 
 #[doc(hidden)]
+pub mod blob;
+#[doc(hidden)]
 pub mod env;
 #[doc(hidden)]
 pub mod error;
@@ -21,5 +23,5 @@ pub use types::{
 /// The door for our own crates (compactor, CLI, tests). Nothing behind it is stable.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::{env, error, meta, types, wire};
+    pub use crate::{blob, env, error, meta, types, wire};
 }
