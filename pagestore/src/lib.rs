@@ -4,9 +4,13 @@
 #[doc(hidden)]
 pub mod blob;
 #[doc(hidden)]
+pub mod codec;
+#[doc(hidden)]
 pub mod env;
 #[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
+pub mod file;
 #[doc(hidden)]
 pub mod meta;
 #[doc(hidden)]
@@ -23,5 +27,12 @@ pub use types::{
 /// The door for our own crates (compactor, CLI, tests). Nothing behind it is stable.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::{blob, env, error, meta, types, wire};
+    pub use crate::blob;
+    pub use crate::codec;
+    pub use crate::env;
+    pub use crate::error;
+    pub use crate::file;
+    pub use crate::meta;
+    pub use crate::types;
+    pub use crate::wire;
 }
