@@ -19,6 +19,7 @@ use futures::stream::BoxStream;
 use crate::types::Revision;
 
 mod error;
+pub mod etcd;
 pub mod keys;
 pub mod records;
 
