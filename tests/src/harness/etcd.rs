@@ -1,0 +1,181 @@
+//! etcd: one node, or several.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::process::{Process, StartError};
+use super::{http, port, start_on_free_ports};
+
+/// Fast elections, so that tests of them need not wait.
+const CLUSTER_TIMING: [&str; 2] = ["--heartbeat-interval=50", "--election-timeout=500"];
+
+/// One etcd node with a data directory of its own.
+#[derive(Debug)]
+pub struct EtcdServer {
+    process: Option<Process>,
+    node: Node,
+    dir: TempDir,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    name: String,
+    client: u16,
+    peer: u16,
+    /// All nodes of the cluster as etcd wants them listed.
+    cluster: String,
+    flags: Vec<String>,
+}
+
+impl EtcdServer {
+    /// A fresh etcd with its default settings.
+    #[must_use]
+    pub fn start() -> EtcdServer {
+        EtcdServer::start_with(&[])
+    }
+
+    /// A fresh etcd with further command-line flags.
+    #[must_use]
+    pub fn start_with(flags: &[&str]) -> EtcdServer {
+        start_on_free_ports(|| {
+            let mut server = EtcdServer::prepare(&Node::alone(flags));
+            server.launch()?;
+            server.wait_ready()?;
+            Ok(server)
+        })
+    }
+
+    /// `host:port` of its client interface.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        self.address().to_string()
+    }
+
+    /// Where its client interface is.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.node.client).into()
+    }
+
+    /// Its data.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Kills it as a crash would; the data stay.
+    pub fn kill9(&mut self) {
+        self.process = None;
+    }
+
+    /// Freezes it: it keeps its connections and answers nothing.
+    pub fn stop(&mut self) {
+        self.process.as_mut().expect("it runs").stop();
+    }
+
+    /// Lets it go on.
+    pub fn cont(&mut self) {
+        self.process.as_mut().expect("it runs").cont();
+    }
+
+    /// Starts it again, after killing it if it runs, with its data and ports; waits until it is ready.
+    pub fn restart(&mut self) {
+        self.restart_unready();
+        self.wait_ready().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn restart_unready(&mut self) {
+        self.kill9();
+        self.launch().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn prepare(node: &Node) -> EtcdServer {
+        EtcdServer { process: None, node: node.clone(), dir: TempDir::new().unwrap() }
+    }
+
+    fn launch(&mut self) -> Result<(), StartError> {
+        let client = format!("http://127.0.0.1:{}", self.node.client);
+        let peer = format!("http://127.0.0.1:{}", self.node.peer);
+        let mut command = Command::new("etcd");
+        command
+            .args(["--name", &self.node.name, "--initial-cluster", &self.node.cluster])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .arg("--data-dir")
+            .arg(self.dir.path().join("data"))
+            .args(&self.node.flags);
+        self.process = Some(Process::spawn(command, &self.dir.path().join("log"))?);
+        Ok(())
+    }
+
+    fn wait_ready(&mut self) -> Result<(), StartError> {
+        let address = self.address();
+        let healthy = || {
+            http::request("GET", address, "/health")
+                .is_some_and(|(_, body)| body.contains(r#""health":"true""#))
+        };
+        self.process.as_mut().expect("it was launched").wait_ready(healthy)
+    }
+}
+
+impl Node {
+    fn alone(flags: &[&str]) -> Node {
+        let [client, peer] = port::free();
+        let cluster = format!("n0=http://127.0.0.1:{peer}");
+        let flags = flags.iter().map(ToString::to_string).collect();
+        Node { name: "n0".to_owned(), client, peer, cluster, flags }
+    }
+}
+
+/// Several etcd nodes that form a cluster.
+#[derive(Debug)]
+pub struct EtcdCluster {
+    /// The nodes.
+    pub nodes: Vec<EtcdServer>,
+}
+
+impl EtcdCluster {
+    /// A fresh cluster of `N` nodes with fast elections.
+    #[must_use]
+    pub fn start<const N: usize>() -> EtcdCluster {
+        start_on_free_ports(|| {
+            let (clients, peers) = (port::free::<N>(), port::free::<N>());
+            let cluster: Vec<String> = peers
+                .iter()
+                .enumerate()
+                .map(|(index, peer)| format!("n{index}=http://127.0.0.1:{peer}"))
+                .collect();
+            let mut nodes: Vec<EtcdServer> = (0..N)
+                .map(|index| Node {
+                    name: format!("n{index}"),
+                    client: clients[index],
+                    peer: peers[index],
+                    cluster: cluster.join(","),
+                    flags: CLUSTER_TIMING.map(str::to_owned).to_vec(),
+                })
+                .map(|node| EtcdServer::prepare(&node))
+                .collect();
+            // A node is ready when it has a leader, so all are launched before any is waited for.
+            nodes.iter_mut().try_for_each(EtcdServer::launch)?;
+            nodes.iter_mut().try_for_each(EtcdServer::wait_ready)?;
+            Ok(EtcdCluster { nodes })
+        })
+    }
+
+    /// `host:port` of every node.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<String> {
+        self.nodes.iter().map(EtcdServer::endpoint).collect()
+    }
+
+    /// Starts all nodes again with their data, and waits until all are ready.
+    pub fn restart(&mut self) {
+        self.nodes.iter_mut().for_each(EtcdServer::restart_unready);
+        for node in &mut self.nodes {
+            node.wait_ready().unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+}
