@@ -111,6 +111,21 @@ impl Env {
         duration + Duration::from_micros(self.random_u64() % half.saturating_add(1))
     }
 
+    /// Runs `work`, which may wait for a disk, off the async workers. `None` when the runtime is
+    /// being shut down.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => Some(done),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_shut_down) => None,
+            },
+        }
+    }
+
     /// Runs `task` beside the caller; dropping the handle aborts it.
     pub fn spawn<F>(&self, task: F) -> Task
     where

@@ -4,6 +4,8 @@
 #[doc(hidden)]
 pub mod blob;
 #[doc(hidden)]
+pub mod cache;
+#[doc(hidden)]
 pub mod codec;
 #[doc(hidden)]
 pub mod env;
@@ -28,6 +30,7 @@ pub use types::{
 #[doc(hidden)]
 pub mod internal {
     pub use crate::blob;
+    pub use crate::cache;
     pub use crate::codec;
     pub use crate::env;
     pub use crate::error;

@@ -123,7 +123,7 @@ impl ObjectStore for Faulty {
         _location: &Path,
         _options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        unimplemented!("not used by this crate")
+        Err(Error::NotImplemented { operation: "multipart".into(), implementer: "Faulty".into() })
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
