@@ -24,6 +24,32 @@ pub enum Origin {
     Merge,
 }
 
+impl Origin {
+    /// The byte that stands for it.
+    pub(super) fn tag(self) -> u8 {
+        match self {
+            Origin::Flush => 1,
+            Origin::Bulk => 2,
+            Origin::Merge => 3,
+        }
+    }
+
+    /// What `tag` stands for.
+    pub(super) fn from_tag(tag: u8) -> Option<Origin> {
+        [Origin::Flush, Origin::Bulk, Origin::Merge].into_iter().find(|origin| origin.tag() == tag)
+    }
+
+    /// The name that people see.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::Flush => "flush",
+            Origin::Bulk => "bulk",
+            Origin::Merge => "merge",
+        }
+    }
+}
+
 /// A file that another's index points into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileRef {
@@ -169,11 +195,7 @@ impl FileEntry {
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        out.push(match self.origin {
-            Origin::Flush => 1,
-            Origin::Bulk => 2,
-            Origin::Merge => 3,
-        });
+        out.push(self.origin.tag());
         let truncation = self.truncation;
         out.push(u8::from(self.published.is_some()) | u8::from(truncation.is_some()) << 1);
         out.extend_from_slice(&self.tail_checksum.to_le_bytes());
@@ -208,12 +230,7 @@ impl FileEntry {
     }
 
     fn read(place: FilePlace, body: &mut Cursor<'_>) -> Result<FileEntry, Malformed> {
-        let origin = match body.u8()? {
-            1 => Origin::Flush,
-            2 => Origin::Bulk,
-            3 => Origin::Merge,
-            _ => return Err(body.malformed("has an unknown origin")),
-        };
+        let origin = Origin::from_tag(body.u8()?).ok_or(body.malformed("has an unknown origin"))?;
         let flags = body.u8()?;
         if flags > 3 {
             return Err(body.malformed("has unknown flags"));
