@@ -2,6 +2,13 @@
 //! backends, and seeded randomness.
 //!
 //! Everything here is for tests, so a failure panics with what a person needs to know.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap
+)]
 
+pub mod conformance;
 pub mod harness;

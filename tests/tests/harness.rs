@@ -3,8 +3,6 @@
 use object_store::{ObjectStoreExt as _, PutMode};
 use pagestore_tests::harness::{EtcdCluster, EtcdServer, MotoServer};
 
-use pagestore::internal::env::Env;
-use pagestore::internal::meta::etcd::{EtcdOptions, EtcdStore};
 use pagestore::internal::meta::{KeyRange, MetaStore as _, Op, RangeRequest, Txn};
 
 fn put(key: &'static str, value: &'static str) -> Txn {
@@ -14,8 +12,7 @@ fn put(key: &'static str, value: &'static str) -> Txn {
 #[tokio::test]
 async fn etcd_keeps_its_data_over_a_crash() {
     let mut server = EtcdServer::start();
-    let options = EtcdOptions::new([server.endpoint()]);
-    let store = EtcdStore::connect(options, &Env::system()).await.unwrap();
+    let store = server.connect().await;
     assert_eq!(store.txn(put("a", "1")).await.unwrap().revision.0, 2);
     server.kill9();
     server.restart();
@@ -26,8 +23,7 @@ async fn etcd_keeps_its_data_over_a_crash() {
 #[tokio::test]
 async fn a_cluster_survives_the_loss_of_any_node() {
     let mut cluster = EtcdCluster::start::<3>();
-    let options = EtcdOptions::new(cluster.endpoints());
-    let store = EtcdStore::connect(options, &Env::system()).await.unwrap();
+    let store = cluster.connect().await;
     store.txn(put("a", "1")).await.unwrap();
     for node in 0..3 {
         cluster.nodes[node].kill9();

@@ -3,7 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
+use pagestore::internal::env::Env;
+use pagestore::internal::meta::etcd::{EtcdOptions, EtcdStore};
 use tempfile::TempDir;
 
 use super::process::{Process, StartError};
@@ -58,6 +61,11 @@ impl EtcdServer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.node.client).into()
+    }
+
+    /// The meta tier on it.
+    pub async fn connect(&self) -> Arc<EtcdStore> {
+        EtcdStore::connect(EtcdOptions::new([self.endpoint()]), &Env::system()).await.unwrap()
     }
 
     /// Its data.
@@ -169,6 +177,11 @@ impl EtcdCluster {
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
         self.nodes.iter().map(EtcdServer::endpoint).collect()
+    }
+
+    /// The meta tier on all of it.
+    pub async fn connect(&self) -> Arc<EtcdStore> {
+        EtcdStore::connect(EtcdOptions::new(self.endpoints()), &Env::system()).await.unwrap()
     }
 
     /// Starts all nodes again with their data, and waits until all are ready.
