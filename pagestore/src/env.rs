@@ -15,6 +15,18 @@ pub trait Source: Send + Sync {
     fn wall_ms(&self) -> u64;
     /// Fills `bytes` with random ones.
     fn fill(&self, bytes: &mut [u8]);
+    /// Milliseconds since the machine was booted, sleep included: the same for all processes, and set
+    /// by nobody. Unless a source says otherwise, that is what the operating system says.
+    fn boot_ms(&self) -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let ms = now.tv_sec.saturating_mul(1_000).saturating_add(now.tv_nsec / 1_000_000);
+        u64::try_from(ms).unwrap_or(0)
+    }
+    /// Names the boot that [`Source::boot_ms`] counts from; empty where the system does not say.
+    fn boot_id(&self) -> String {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        id.map(|id| id.trim().to_owned()).unwrap_or_default()
+    }
 }
 
 /// The environment of a store: clone it freely.
@@ -44,6 +56,18 @@ impl Env {
     #[must_use]
     pub fn wall_ms(&self) -> u64 {
         self.0.wall_ms()
+    }
+
+    /// Milliseconds since the machine was booted; see [`Source::boot_ms`].
+    #[must_use]
+    pub fn boot_ms(&self) -> u64 {
+        self.0.boot_ms()
+    }
+
+    /// Names the machine's present boot; see [`Source::boot_id`].
+    #[must_use]
+    pub fn boot_id(&self) -> String {
+        self.0.boot_id()
     }
 
     /// `N` random bytes.
@@ -132,6 +156,15 @@ impl Env {
         F: Future<Output = ()> + Send + 'static,
     {
         Task(tokio::spawn(task))
+    }
+
+    /// Runs `body` on a thread of its own, named `name`, until it returns.
+    pub fn spawn_thread(
+        &self,
+        name: &str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
+        std::thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
     }
 }
 

@@ -18,6 +18,7 @@ use futures::stream::BoxStream;
 
 use crate::types::Revision;
 
+pub mod embedded;
 mod error;
 pub mod etcd;
 pub mod keys;
