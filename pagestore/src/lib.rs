@@ -14,6 +14,8 @@ pub mod error;
 #[doc(hidden)]
 pub mod file;
 #[doc(hidden)]
+pub mod levels;
+#[doc(hidden)]
 pub mod meta;
 #[doc(hidden)]
 pub mod types;
@@ -35,6 +37,7 @@ pub mod internal {
     pub use crate::env;
     pub use crate::error;
     pub use crate::file;
+    pub use crate::levels;
     pub use crate::meta;
     pub use crate::types;
     pub use crate::wire;

@@ -58,6 +58,12 @@ impl IndexBlock {
         Ok(IndexBlock { entries: entries.into() })
     }
 
+    /// A block of `entries`, sorted.
+    #[cfg(test)]
+    pub(crate) fn of(entries: &[IndexEntry]) -> IndexBlock {
+        IndexBlock { entries: entries.into() }
+    }
+
     /// The newest version of `page` at or below `revision`, if it is in this block: ask
     /// [`super::FileTail::block_for`] for the one block where it can be.
     #[must_use]
