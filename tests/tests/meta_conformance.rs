@@ -15,4 +15,25 @@ macro_rules! on_etcd {
         }
     };
 }
+
 for_each_case!(on_etcd);
+
+macro_rules! on_embedded {
+    ($($module:ident :: $case:ident),* $(,)?) => {
+        mod embedded {
+            use pagestore::internal::meta::embedded::EmbeddedStore;
+
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    let dir = tempfile::tempdir().unwrap();
+                    let env = pagestore::Env::system();
+                    let store = EmbeddedStore::open(dir.path(), &env).unwrap();
+                    super::conformance::$module::$case(store).await;
+                }
+            )*
+        }
+    };
+}
+
+for_each_case!(on_embedded);
