@@ -1,7 +1,9 @@
-use std::collections::{HashMap, HashSet};
-use std::num::NonZeroU32;
+mod area;
+mod references;
 
+use area::{Area, Slot};
 use bytes::Bytes;
+use references::References;
 use roaring::RoaringTreemap;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -9,12 +11,11 @@ use super::commits::{self, BLOCK_COMMITS};
 use super::directory::{
     BlockHandle, CommitBlockHandle, Directory, encode_filter, encode_references, encode_sizes,
 };
-use super::entry::{FileEntry, FileRef, MAX_REFS, Origin, Truncation};
+use super::entry::{FileEntry, Origin, Truncation};
 use super::footer::{FileIdentity, Footer, HEADER_BYTES, encode_header};
-use super::frame::FrameBuilder;
 use super::index::{self, BLOCK_ENTRIES};
 use super::section::Packer;
-use super::types::{BodyAt, CommitRecord, EntryKey, FrameHandle, IndexEntry, Location, SizeChange};
+use super::types::{BodyAt, CommitRecord, EntryKey, IndexEntry, Location, SizeChange};
 use crate::types::{ContentHash, FileId, PageNo, Revision};
 
 /// Commit records up to this many bytes travel with the tail.
@@ -73,13 +74,6 @@ enum Body {
     Newest(Slot),
     History(Slot),
     Elsewhere(Location),
-}
-
-/// A frame, by its number in its area, and a place in it.
-#[derive(Clone, Copy)]
-struct Slot {
-    frame: usize,
-    slot: u16,
 }
 
 impl FileWriter {
@@ -173,7 +167,7 @@ impl FileWriter {
         self.entries.is_empty() && self.commits.is_empty() && self.sizes.is_empty()
     }
 
-    /// True while the file may point into `file`: it may point into [`MAX_REFS`] others.
+    /// True while the file may point into `file`: it may point into [`super::MAX_REFS`] others.
     #[must_use]
     pub fn can_refer_to(&self, file: FileId) -> bool {
         self.references.can_refer_to(file)
@@ -354,105 +348,6 @@ impl std::fmt::Debug for FileWriter {
             .field("params", &self.params)
             .field("versions", &self.entries.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Frames that lie one after the other.
-#[derive(Default)]
-struct Area {
-    open: FrameBuilder,
-    frames: Vec<Vec<u8>>,
-    /// Where each frame begins and how long it is, from the area's start.
-    handles: Vec<FrameHandle>,
-    raw_bytes: u64,
-}
-
-impl Area {
-    fn push(&mut self, page: PageNo, content: &[u8], packer: &mut Packer) -> Slot {
-        let slot = Slot { frame: self.frames.len(), slot: self.open.push(page, content) };
-        self.raw_bytes += content.len() as u64;
-        if self.open.is_full() {
-            self.close(packer);
-        }
-        slot
-    }
-
-    fn close(&mut self, packer: &mut Packer) {
-        if self.open.is_empty() {
-            return;
-        }
-        let frame = self.open.close(packer);
-        let bytes = u32::try_from(frame.len()).ok().and_then(NonZeroU32::new);
-        self.handles.push(FrameHandle {
-            offset: self.closed_bytes(),
-            bytes: bytes.expect("BUG: a frame is longer than its pages allow"),
-        });
-        self.frames.push(frame);
-    }
-
-    fn closed_bytes(&self) -> u64 {
-        self.handles.last().map_or(0, |last| last.range().end)
-    }
-
-    /// What it takes, about: the open frame counts as if it would halve.
-    fn bytes(&self) -> u64 {
-        self.closed_bytes() + self.open.raw_bytes() as u64 / 2
-    }
-
-    fn take(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.frames)
-    }
-
-    fn locate(&self, slot: Slot, start: u64) -> Location {
-        let frame = self.handles.get(slot.frame).expect("BUG: a slot's frame was never closed");
-        let frame = FrameHandle { offset: start + frame.offset, bytes: frame.bytes };
-        Location { frame, file: 0, slot: slot.slot }
-    }
-}
-
-/// The other files that the index points into.
-#[derive(Default)]
-struct References {
-    files: Vec<(FileId, Revision)>,
-    numbers: HashMap<FileId, u16>,
-    frames: HashSet<(u16, FrameHandle)>,
-    last: Option<(u16, FrameHandle)>,
-    counts: Vec<FileRef>,
-}
-
-impl References {
-    fn can_refer_to(&self, file: FileId) -> bool {
-        self.files.len() < MAX_REFS || self.numbers.contains_key(&file)
-    }
-
-    fn locate(&mut self, at: BodyAt) -> Location {
-        assert!(self.can_refer_to(at.file), "BUG: the file points into too many others");
-        let number = *self.numbers.entry(at.file).or_insert_with(|| {
-            self.files.push((at.file, at.named_at));
-            let (id, named_at) = (at.file, at.named_at);
-            self.counts.push(FileRef {
-                id,
-                named_at,
-                frame_bytes: 0,
-                frame_count: 0,
-                page_count: 0,
-            });
-            u16::try_from(self.files.len()).expect("BUG: MAX_REFS is over 16 bits")
-        });
-        let counts = usize::from(number).checked_sub(1).and_then(|at| self.counts.get_mut(at));
-        let counts = counts.expect("BUG: a numbered file has no counts");
-        counts.page_count += 1;
-        let frame = (number, at.frame);
-        if self.last != Some(frame) && self.frames.insert(frame) {
-            counts.frame_count += 1;
-            counts.frame_bytes += u64::from(at.frame.bytes.get());
-        }
-        self.last = Some(frame);
-        Location { frame: at.frame, file: number, slot: at.slot }
-    }
-
-    fn entries(&self) -> Vec<FileRef> {
-        self.counts.clone()
     }
 }
 
