@@ -67,7 +67,7 @@ impl Batch<'_, '_> {
         }
     }
 
-    fn set_compaction_place(&mut self, next: Stamp) -> Step<()> {
+    pub(super) fn set_compaction_place(&mut self, next: Stamp) -> Step<()> {
         let next: [u8; STAMP_BYTES] = next.encode();
         let value = encode_bytes(SYS_COMPACT_NEXT, &next);
         self.dirty = true;

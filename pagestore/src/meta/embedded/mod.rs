@@ -129,7 +129,7 @@ impl MetaStore for EmbeddedStore {
     }
 
     async fn lease_grant(&self, ttl: Duration) -> MetaResult<LeaseId> {
-        let ttl_s = (ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).max(1);
+        let ttl_s = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0)).max(1);
         if ttl_s > MAX_TTL_S {
             return Err(MetaError::Refused(format!(
                 "too large lease TTL: {ttl_s} s, at most {MAX_TTL_S}"

@@ -87,6 +87,13 @@ impl<'t> View<'t> {
         Ok(self.sys_number(SYS_COMPACT_SCHEDULED)?.unwrap_or(0))
     }
 
+    /// Entries of `cur` and of `log`.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> Step<(usize, usize)> {
+        let count = |table: Table| Ok::<_, heed::Error>(table.stat(self.txn)?.entries);
+        Ok((count(self.tables.cur)?, count(self.tables.log)?))
+    }
+
     /// The newest change of `key`.
     pub(super) fn current(&self, key: &[u8]) -> Step<Option<Current<'t>>> {
         match self.tables.cur.get(self.txn, key)? {

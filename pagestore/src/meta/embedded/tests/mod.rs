@@ -1,6 +1,10 @@
 //! Tests of the store as a whole; what is pure is tested beside its code.
 
+mod compact;
+mod lease;
+mod open;
 mod range;
+mod trouble;
 mod txn;
 mod watch;
 

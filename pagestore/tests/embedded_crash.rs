@@ -1,0 +1,263 @@
+//! Several processes write one embedded store and are killed over and over.
+//!
+//! The test runs itself again as the processes to kill: with a role in the environment, `main` plays that
+//! role. Writers increment a counter of all and one of their own, in one transaction under a compare, and
+//! print each increment that was acknowledged. Invariants checked: the counters agree, nothing that was
+//! acknowledged is missing, nobody hangs, and a watch over the whole time saw every revision once.
+
+// All of it is a test, though none of it is marked as one.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use pagestore::Env;
+use pagestore::internal::meta::embedded::EmbeddedStore;
+use pagestore::internal::meta::{
+    Compare, Event, KeyRange, KeyValue, LeaseId, MetaStore as _, Op, RangeRequest, Txn,
+};
+use pagestore::internal::types::Revision;
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+const ROLE: &str = "PAGESTORE_TEST_ROLE";
+const DIR: &str = "PAGESTORE_TEST_DIR";
+const NAME: &str = "PAGESTORE_TEST_NAME";
+
+const WRITERS: usize = 3;
+const KILLS: usize = 120;
+/// Far beyond what anything here takes unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() {
+    if std::env::args().any(|arg| arg == "--list") {
+        return;
+    }
+    if std::env::var_os(ROLE).is_some() {
+        // Whatever becomes of the test, nothing of it stays behind.
+        set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    }
+    match std::env::var(ROLE).as_deref() {
+        Ok("writer") => block_on(write_until_killed()),
+        Ok("holder") => block_on(hold_a_lease()),
+        Ok(role) => panic!("unknown role {role}"),
+        Err(_) => {
+            let named = |name: &str| {
+                std::env::args().skip(1).all(|arg| arg.starts_with('-') || name.contains(&arg))
+            };
+            let tests: [(&str, fn()); 3] = [
+                ("killed_writers_lose_nothing", killed_writers_lose_nothing),
+                ("a_commit_of_another_process_is_noticed_at_once", notices),
+                ("the_lease_of_a_dead_process_ends", leases_end),
+            ];
+            for (name, test) in tests.into_iter().filter(|(name, _)| named(name)) {
+                let begun = Instant::now();
+                test();
+                println!("test {name} ... ok ({} ms)", begun.elapsed().as_millis());
+            }
+        }
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("no hang") })
+}
+
+/// Runs this program again in `role`.
+fn spawn(role: &str, name: &str, dir: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .envs([(ROLE, role), (NAME, name)])
+        .env(DIR, dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn open_named() -> (Arc<EmbeddedStore>, String) {
+    let dir = PathBuf::from(std::env::var_os(DIR).unwrap());
+    let name = std::env::var(NAME).unwrap();
+    (EmbeddedStore::open(&dir, &Env::system()).unwrap(), name)
+}
+
+async fn get(store: &EmbeddedStore, key: &str) -> Option<KeyValue> {
+    let range = RangeRequest::new(KeyRange::key(key.to_owned()));
+    store.range(range).await.unwrap().kvs.pop()
+}
+
+fn number(kv: Option<&KeyValue>) -> u64 {
+    kv.map_or(0, |kv| std::str::from_utf8(&kv.value).unwrap().parse().unwrap())
+}
+
+fn revision(kv: Option<&KeyValue>) -> Revision {
+    kv.map_or(Revision::ZERO, |kv| kv.mod_revision)
+}
+
+async fn write_until_killed() {
+    let (store, own) = open_named();
+    let filler = "x".repeat(2_000);
+    for round in 0u64.. {
+        let (all, mine) = (get(&store, "all").await, get(&store, &own).await);
+        let next = number(mine.as_ref()) + 1;
+        let txn = Txn {
+            compares: vec![
+                Compare::modified("all", revision(all.as_ref())),
+                Compare::modified(own.clone(), revision(mine.as_ref())),
+            ],
+            then: vec![
+                Op::put("all", (number(all.as_ref()) + 1).to_string()),
+                Op::put(own.clone(), next.to_string()),
+                Op::put(format!("filler/{own}/{}", next % 50), filler.clone()),
+            ],
+            or_else: vec![],
+        };
+        if store.txn(txn).await.unwrap().succeeded {
+            writeln!(std::io::stdout(), "{next}").unwrap();
+        }
+        if round % 64 == 63 {
+            // Others compact, too; who is late is told so.
+            let now = store.status().await.unwrap().revision;
+            let _ = store.compact(Revision(now.0.saturating_sub(500).max(1))).await;
+        }
+    }
+}
+
+/// A writer's process and the last increment that it was told is durable.
+struct Writer {
+    child: Child,
+    acknowledged: JoinHandle<Option<u64>>,
+}
+
+impl Writer {
+    fn start(name: &str, dir: &Path) -> Writer {
+        let mut child = spawn("writer", name, dir);
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let acknowledged = std::thread::spawn(move || {
+            out.lines().map_while(Result::ok).filter_map(|line| line.parse().ok()).last()
+        });
+        Writer { child, acknowledged }
+    }
+
+    fn kill(mut self) -> u64 {
+        assert!(self.child.try_wait().unwrap().is_none(), "a writer ended by itself");
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.acknowledged.join().unwrap().unwrap_or(0)
+    }
+}
+
+/// splitmix64.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn killed_writers_lose_nothing() {
+    let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());
+    println!("seed {seed}");
+    let mut state = seed;
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path(), &Env::system()).unwrap();
+    let names: Vec<String> = (0..WRITERS).map(|i| format!("writer{i}")).collect();
+    let mut writers: Vec<Option<Writer>> =
+        names.iter().map(|name| Some(Writer::start(name, dir.path()))).collect();
+    let mut acknowledged = [0; WRITERS];
+    let mut progress = 0;
+    for _ in 0..KILLS {
+        std::thread::sleep(Duration::from_micros(random(&mut state) % 60_000));
+        let victims = 1 + random(&mut state) as usize % 2;
+        for _ in 0..victims {
+            let victim = random(&mut state) as usize % WRITERS;
+            let told = writers[victim].take().unwrap().kill();
+            acknowledged[victim] = told.max(acknowledged[victim]);
+            writers[victim] = Some(Writer::start(&names[victim], dir.path()));
+        }
+        progress = block_on(check(&store, &names, &acknowledged)).max(progress);
+    }
+    // Nobody hangs: whoever is left gets on.
+    let begun = Instant::now();
+    while block_on(check(&store, &names, &acknowledged)) < progress + 20 {
+        assert!(begun.elapsed() < PATIENCE, "nobody gets on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for (i, writer) in writers.into_iter().enumerate() {
+        acknowledged[i] = writer.unwrap().kill().max(acknowledged[i]);
+    }
+    let all = block_on(check(&store, &names, &acknowledged));
+    drop(store);
+    let store = EmbeddedStore::open(dir.path(), &Env::system()).unwrap();
+    assert_eq!(block_on(check(&store, &names, &acknowledged)), all);
+    println!("{all} increments, acknowledged {acknowledged:?}");
+}
+
+/// All counters at one revision: they agree, and hold what was acknowledged. The counter of all.
+async fn check(store: &EmbeddedStore, names: &[String], acknowledged: &[u64]) -> u64 {
+    let counters = vec![Op::get("all"), Op::Range(RangeRequest::new(KeyRange::prefix(b"writer")))];
+    let found = store.txn(Txn { then: counters, ..Txn::default() }).await.unwrap();
+    let kvs: Vec<KeyValue> = found
+        .responses
+        .into_iter()
+        .flat_map(|response| match response {
+            pagestore::internal::meta::OpResponse::Range(range) => range.kvs,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let counter = |key: &str| number(kvs.iter().find(|kv| kv.key == key));
+    for (name, acknowledged) in names.iter().zip(acknowledged) {
+        assert!(counter(name) >= *acknowledged, "{name}: {} of {acknowledged}", counter(name));
+    }
+    let all = counter("all");
+    assert_eq!(all, names.iter().map(|name| counter(name)).sum::<u64>());
+    all
+}
+
+fn notices() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path(), &Env::system()).unwrap();
+    let mut watch = block_on(store.watch(KeyRange::key("all"), Revision(2))).unwrap();
+    let writer = Writer::start("writer", dir.path());
+    // Without notices this would take a second each.
+    let (mut next, begun) = (1, Instant::now());
+    while next <= 200 {
+        let batch = block_on(watch.next()).unwrap().unwrap();
+        for event in batch.events {
+            let Event::Put(kv) = event else { panic!("{event:?}") };
+            assert_eq!(number(Some(&kv)), next, "every change once, in order");
+            next += 1;
+        }
+    }
+    assert!(begun.elapsed() < PATIENCE);
+    writer.kill();
+}
+
+async fn hold_a_lease() {
+    let (store, own) = open_named();
+    let lease: LeaseId = store.lease_grant(Duration::from_secs(1)).await.unwrap();
+    let put = Op::Put { key: own.into(), value: "held".into(), lease };
+    store.txn(Txn { then: vec![put], ..Txn::default() }).await.unwrap();
+    println!("held");
+    std::future::pending::<()>().await;
+}
+
+fn leases_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path(), &Env::system()).unwrap();
+    let mut watch = block_on(store.watch(KeyRange::key("mine"), Revision(2))).unwrap();
+    let mut holder = spawn("holder", "mine", dir.path());
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let mut events = Vec::new();
+    while events.len() < 2 {
+        events.extend(block_on(watch.next()).unwrap().unwrap().events);
+    }
+    assert!(matches!(events[1], Event::Delete { .. }), "{events:?}");
+}
