@@ -8,7 +8,7 @@
 // All of it is a test, though none of it is marked as one.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -116,7 +116,7 @@ async fn write_until_killed() {
             or_else: vec![],
         };
         if store.txn(txn).await.unwrap().succeeded {
-            writeln!(std::io::stdout(), "{next}").unwrap();
+            println!("{next}");
         }
         if round % 64 == 63 {
             // Others compact, too; who is late is told so.

@@ -3,7 +3,6 @@ use std::time::Duration;
 use super::super::batch::Batch;
 use super::super::compact::is_pending;
 use super::super::map::{FIRST_MAP_BYTES, Map, Outcome};
-use super::super::view::View;
 use super::*;
 use crate::meta::MetaError;
 
@@ -22,7 +21,7 @@ impl Fixture {
 
     /// Entries of `cur` and `log`.
     fn entries(&self) -> (usize, usize) {
-        self.store.core.shared.map.read(View::entries).unwrap()
+        self.store.core.shared.map.read(|view| view.entries()).unwrap()
     }
 }
 
@@ -112,7 +111,7 @@ async fn a_compaction_broken_off_is_finished_by_who_opens_the_store() {
         one_chunk(true);
         one_chunk(false);
         assert!(map.read(is_pending).unwrap());
-        let left = map.read(View::entries).unwrap().1;
+        let left = map.read(|view| view.entries()).unwrap().1;
         assert!(left > 1_100 && left < 6_000, "{left}");
     }
     let f = Fixture { store: open(dir.path()), dir };
