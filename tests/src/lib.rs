@@ -11,4 +11,5 @@
 )]
 
 pub mod conformance;
+pub mod differential;
 pub mod harness;
