@@ -1,6 +1,6 @@
 //! Several processes write one embedded store and are killed over and over.
 //!
-//! The test runs itself again as the processes to kill: with a role in the environment, `main` plays that
+//! The test runs itself again as the processes to kill, or to give a bad disk to: with a role in the environment, `main` plays that
 //! role. Writers increment a counter of all and one of their own, in one transaction under a compare, and
 //! print each increment that was acknowledged. Invariants checked: the counters agree, nothing that was
 //! acknowledged is missing, nobody hangs, and a watch over the whole time saw every revision once.
@@ -19,7 +19,7 @@ use futures::StreamExt as _;
 use pagestore::Env;
 use pagestore::internal::meta::embedded::EmbeddedStore;
 use pagestore::internal::meta::{
-    Compare, Event, KeyRange, KeyValue, LeaseId, MetaStore as _, Op, RangeRequest, Txn,
+    Compare, Event, KeyRange, KeyValue, LeaseId, MetaError, MetaStore as _, Op, RangeRequest, Txn,
 };
 use pagestore::internal::types::Revision;
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -44,15 +44,20 @@ fn main() {
     match std::env::var(ROLE).as_deref() {
         Ok("writer") => block_on(write_until_killed()),
         Ok("holder") => block_on(hold_a_lease()),
+        Ok("filler") => block_on(fill_the_disk()),
+        Ok("unlucky") => block_on(count_on_a_failing_disk()),
         Ok(role) => panic!("unknown role {role}"),
         Err(_) => {
             let named = |name: &str| {
                 std::env::args().skip(1).all(|arg| arg.starts_with('-') || name.contains(&arg))
             };
-            let tests: [(&str, fn()); 3] = [
+            let tests: [(&str, fn()); 6] = [
                 ("killed_writers_lose_nothing", killed_writers_lose_nothing),
                 ("a_commit_of_another_process_is_noticed_at_once", notices),
                 ("the_lease_of_a_dead_process_ends", leases_end),
+                ("a_full_disk_loses_nothing_and_is_left_behind", full_disk),
+                ("a_failed_sync_is_told_and_left_behind", failed_sync),
+                ("a_failed_write_is_told_and_left_behind", failed_write),
             ];
             for (name, test) in tests.into_iter().filter(|(name, _)| named(name)) {
                 let begun = Instant::now();
@@ -260,4 +265,136 @@ fn leases_end() {
         events.extend(block_on(watch.next()).unwrap().unwrap().events);
     }
     assert!(matches!(events[1], Event::Delete { .. }), "{events:?}");
+}
+
+/// A file that takes up room, to be given back.
+const BALLAST: &str = "ballast";
+const BALLAST_BYTES: usize = 2 << 20;
+
+fn full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=8m none \"$1\" && exec \"$2\"";
+    let own_mounts = ["--user", "--map-root-user", "--mount"];
+    if !works(
+        Command::new("unshare").args(own_mounts).args(["mount", "-t", "tmpfs", "none", "/mnt"]),
+    ) {
+        return;
+    }
+    let status = Command::new("unshare")
+        .args(own_mounts)
+        .args(["sh", "-c", script, "sh"])
+        .arg(dir.path())
+        .arg(std::env::current_exe().unwrap())
+        .envs([(ROLE, "filler"), (NAME, "filler")])
+        .env(DIR, dir.path())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
+
+/// Whether this machine has the tool, and lets us use it.
+fn works(probe: &mut Command) -> bool {
+    let works =
+        probe.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+    if !works {
+        println!("not tried: {probe:?} does not work here");
+    }
+    works
+}
+
+async fn fill_the_disk() {
+    let dir = PathBuf::from(std::env::var_os(DIR).unwrap());
+    std::fs::write(dir.join(BALLAST), vec![1; BALLAST_BYTES]).unwrap();
+    let (store, _) = open_named();
+    let value = |i: u64| vec![u8::try_from(i % 251).unwrap(); 50_000];
+    let put = |i: u64| Txn { then: vec![Op::put(format!("{i:04}"), value(i))], ..Txn::default() };
+    let mut stored = 0;
+    let error = loop {
+        match store.txn(put(stored)).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, MetaError::NoSpace(_)), "{error:?}");
+    assert!(stored > 10, "{stored}");
+    for _ in 0..5 {
+        assert!(store.txn(put(stored)).await.is_err());
+    }
+    let holds = async |store: &EmbeddedStore, count: u64| {
+        let all = store.range(RangeRequest::new(KeyRange::span("0", "9"))).await.unwrap();
+        assert_eq!(all.count, count);
+        assert!((0..count).zip(&all.kvs).all(|(i, kv)| kv.value == value(i)));
+        assert_eq!(store.status().await.unwrap().revision, Revision(count + 1));
+    };
+    holds(&store, stored).await;
+    std::fs::remove_file(dir.join(BALLAST)).unwrap();
+    for i in stored..stored + 5 {
+        store.txn(put(i)).await.unwrap();
+    }
+    holds(&store, stored + 5).await;
+    drop(store);
+    holds(&open_named().0, stored + 5).await;
+}
+
+fn failed_sync() {
+    on_a_failing_disk("fdatasync:error=EIO:when=8+3");
+}
+
+fn failed_write() {
+    on_a_failing_disk("pwrite64:error=EIO:when=60+7");
+}
+
+/// Counts with some calls to the system failing.
+fn on_a_failing_disk(inject: &str) {
+    if !works(Command::new("strace").args(["-f", "-o", "/dev/null", "true"])) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let status = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+        .arg(format!("inject={inject}"))
+        .arg(std::env::current_exe().unwrap())
+        .envs([(ROLE, "unlucky"), (NAME, "unlucky")])
+        .env(DIR, dir.path())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+    // What the process left is sound, too.
+    let store = EmbeddedStore::open(dir.path(), &Env::system()).unwrap();
+    let counted = block_on(get(&store, "n"));
+    assert_eq!(number(counted.as_ref()), COUNTED);
+}
+
+/// Increments that succeed on a failing disk.
+const COUNTED: u64 = 60;
+
+async fn count_on_a_failing_disk() {
+    let (store, _) = open_named();
+    let (mut refused, mut unknown) = (0, 0);
+    let mut known = get(&store, "n").await;
+    while number(known.as_ref()) < COUNTED {
+        let next = number(known.as_ref()) + 1;
+        let txn = Txn {
+            compares: vec![Compare::modified("n", revision(known.as_ref()))],
+            then: vec![Op::put("n", next.to_string())],
+            or_else: vec![],
+        };
+        let outcome = store.txn(txn).await;
+        let found = get(&store, "n").await;
+        match outcome {
+            Ok(response) => assert!(response.succeeded && number(found.as_ref()) == next),
+            Err(error) if error.maybe_applied() => {
+                assert!(found == known || number(found.as_ref()) == next, "{found:?}");
+                unknown += 1;
+            }
+            Err(MetaError::Unavailable { .. }) => {
+                assert_eq!(found, known);
+                refused += 1;
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+        known = found;
+    }
+    println!("{refused} refused, {unknown} unknown");
+    assert!(refused + unknown > 0);
 }

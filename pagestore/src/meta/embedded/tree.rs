@@ -14,6 +14,8 @@ use crate::meta::{MetaError, MetaResult};
 const READERS: u32 = 4096;
 /// `cur`, `log`, `sys`, `lease`, `held`, and some for later versions.
 const MOST_TABLES: u32 = 8;
+/// A disk with less room is full: what failed for want of room may have needed that much.
+const FULL_BELOW_BYTES: u64 = 4 << 20;
 /// The revision of a store in which nothing was ever put, as in etcd.
 const FIRST_REVISION: u64 = 1;
 
@@ -65,11 +67,20 @@ impl Tree {
             return unknown(format!("embedded store: sync of a commit failed: {error}")).into();
         }
         match Fault::from(error) {
+            // The tree reports a write cut short by a full disk as a plain I/O error.
+            Fault::Meta(MetaError::Unavailable { message, .. }) if self.is_disk_full() => {
+                MetaError::NoSpace(format!("{message} (disk full)")).into()
+            }
             Fault::Meta(MetaError::Unavailable { message, .. }) => {
                 not_applied(format!("{message} (write or sync of a commit failed)")).into()
             }
             fault => fault,
         }
+    }
+
+    fn is_disk_full(&self) -> bool {
+        let stat = rustix::fs::statvfs(self.env.path());
+        stat.is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) < FULL_BELOW_BYTES)
     }
 }
 
