@@ -5,7 +5,7 @@ use crate::types::Revision;
 pub type MetaResult<T> = Result<T, MetaError>;
 
 /// Why a meta tier call failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetaError {
     /// The store did not answer in time, or could not.

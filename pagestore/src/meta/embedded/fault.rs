@@ -86,28 +86,12 @@ pub(super) fn unknown(message: impl Into<String>) -> MetaError {
     MetaError::Unavailable { message: message.into(), maybe_applied: true }
 }
 
-/// `error` once more, for another caller.
-pub(super) fn copy_of(error: &MetaError) -> MetaError {
-    match error {
-        MetaError::Unavailable { message, maybe_applied } => {
-            MetaError::Unavailable { message: message.clone(), maybe_applied: *maybe_applied }
-        }
-        MetaError::NoSpace(message) => MetaError::NoSpace(message.clone()),
-        MetaError::Refused(message) => MetaError::Refused(message.clone()),
-        MetaError::Compacted { oldest } => MetaError::Compacted { oldest: *oldest },
-        MetaError::FutureRevision => MetaError::FutureRevision,
-        MetaError::LeaseNotFound => MetaError::LeaseNotFound,
-        MetaError::Denied(message) => MetaError::Denied(message.clone()),
-        MetaError::Corrupt(message) => MetaError::Corrupt(message.clone()),
-    }
-}
-
-/// Nothing of ours can be refused with `BUG` here: a lock whose holder panicked is used as it is.
+/// A lock whose holder panicked is used as it is: nothing of ours leaves half a change under a lock.
 pub(super) fn unpoisoned<T>(locked: Result<T, std::sync::PoisonError<T>>) -> T {
     locked.unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The answer to give where no cure is left.
+/// The answer where no cure is left.
 pub(super) fn final_answer<T>(step: Step<T>) -> MetaResult<T> {
     step.map_err(Fault::into_meta)
 }

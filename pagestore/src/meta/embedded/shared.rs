@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::sync::{Arc, LazyLock, Mutex, Weak, mpsc};
 use std::time::Duration;
 
 use tokio::sync::watch::Sender;
@@ -22,8 +22,8 @@ use super::writer;
 use crate::env::Env;
 use crate::meta::{MetaError, MetaResult};
 
-/// How long an open waits for an earlier handle's threads to let go of the tree.
-const CLOSE_WAIT: Duration = Duration::from_secs(10);
+/// How long an open waits for its turn, and for an earlier handle's threads to let go of the tree.
+const OPEN_LIMIT: Duration = Duration::from_secs(10);
 
 /// An open store. The writer and the noticing thread hold one, and so does [`Core`].
 #[derive(Debug)]
@@ -82,7 +82,7 @@ pub(super) fn open(dir: &Path, env: &Env, first_map_bytes: usize) -> MetaResult<
         return Ok(core);
     }
     if let Some(closing) = heed::env_closing_event(&dir)
-        && !closing.wait_timeout(CLOSE_WAIT)
+        && !closing.wait_timeout(OPEN_LIMIT)
     {
         let dir = dir.display();
         return Err(not_applied(format!("embedded store in {dir}: still being closed")));
@@ -99,24 +99,44 @@ fn locate(dir: &Path) -> std::io::Result<(PathBuf, Place)> {
     Ok((dir, (metadata.dev(), metadata.ino())))
 }
 
+/// Opens the tree in its turn.
+fn open_map(dir: &Path, env: &Env, first_map_bytes: usize) -> MetaResult<(Turnstile, Map)> {
+    let failed = |e: std::io::Error| io_error(&format!("embedded store in {}", dir.display()), &e);
+    let turnstile = Turnstile::open(dir).map_err(failed)?;
+    let turn = turnstile.wait().map_err(failed)?;
+    let map = Map::open(dir, first_map_bytes, env)?;
+    map.clear_stale_readers();
+    map.write(|tables, txn| {
+        let mut batch = Batch::begin(tables, txn, env)?;
+        batch.restart_leases_after_boot()?;
+        Ok(if batch.dirty { Outcome::Changed(()) } else { Outcome::Unchanged(()) })
+    })?;
+    drop(turn);
+    Ok((turnstile, map))
+}
+
 impl Shared {
     fn open(dir: &Path, env: &Env, first_map_bytes: usize) -> MetaResult<Arc<Core>> {
         let failed =
             |e: std::io::Error| io_error(&format!("embedded store in {}", dir.display()), &e);
-        let turnstile = Turnstile::open(dir).map_err(failed)?;
         let notifier = Notifier::open(dir).map_err(failed)?;
         let notices = Notices::open(dir);
-        let map = {
-            let _turn = turnstile.wait().map_err(failed)?;
-            let map = Map::open(dir, first_map_bytes, env)?;
-            map.clear_stale_readers();
-            map.write(|tables, txn| {
-                let mut batch = Batch::begin(tables, txn, env)?;
-                batch.restart_leases_after_boot()?;
-                Ok(if batch.dirty { Outcome::Changed(()) } else { Outcome::Unchanged(()) })
-            })?;
-            map
+        // A lock cannot be waited for with a limit, but a thread that waits for it can.
+        let (sender, opened) = mpsc::channel();
+        let opening = (dir.to_owned(), env.clone());
+        let open = move || {
+            let (dir, env) = opening;
+            // If nobody waits any more, what was opened is closed again.
+            let _ = sender.send(open_map(&dir, &env, first_map_bytes));
         };
+        env.spawn_thread("embedded-open", open).map_err(failed)?;
+        let late = |_| {
+            let (dir, limit) = (dir.display(), OPEN_LIMIT.as_secs());
+            not_applied(format!(
+                "embedded store in {dir}: another process held its lock for {limit} s"
+            ))
+        };
+        let (turnstile, map) = opened.recv_timeout(OPEN_LIMIT).map_err(late)??;
         let shared = Arc::new(Shared {
             env: env.clone(),
             pid: std::process::id(),

@@ -27,7 +27,7 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Likewise for changes looked at, wanted or not: bounds how long a read transaction is open.
 const BATCH_CHANGES: usize = 10_000;
 /// What may be read out for one watch ahead of a compaction. A watch further behind ends.
-const READ_OUT_BATCHES: usize = 64;
+const READ_OUT_BATCHES: usize = 16;
 
 /// The watches of this process.
 #[derive(Debug, Default)]

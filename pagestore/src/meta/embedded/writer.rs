@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::batch::Batch;
-use super::fault::{Step, copy_of, io_error};
+use super::fault::{Step, io_error};
 use super::map::Outcome;
 use super::queue::{Done, Job, Request, Wake};
 use super::shared::Shared;
@@ -151,6 +151,6 @@ fn write<T>(shared: &Shared, mut f: impl FnMut(&mut Batch<'_, '_>) -> Step<T>) -
 
 fn refuse_all(requests: Vec<Request>, error: &MetaError) {
     for request in requests {
-        let _ = request.answer.send(Err(copy_of(error)));
+        let _ = request.answer.send(Err(error.clone()));
     }
 }

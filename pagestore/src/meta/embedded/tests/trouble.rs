@@ -1,4 +1,5 @@
 use super::super::map::Outcome;
+use super::super::turnstile::Turnstile;
 use super::super::view::Tables;
 use super::*;
 use crate::meta::MetaError;
@@ -76,4 +77,22 @@ async fn damaged_history_is_named() {
     let mut watch = f.store.watch(all(), Revision(2)).await.unwrap();
     corrupt(futures::StreamExt::next(&mut watch).await.unwrap());
     assert!(futures::StreamExt::next(&mut watch).await.is_none());
+}
+
+#[tokio::test]
+async fn a_call_that_never_gets_its_turn_ends_and_is_not_applied() {
+    let f = fixture();
+    f.put(&[("a", "1")]).await;
+    let stalled = Turnstile::open(f.dir.path()).unwrap();
+    let turn = stalled.wait().unwrap();
+    // With the clock paused, the limit is over at once.
+    tokio::time::pause();
+    let late = f.store.txn(then(vec![Op::put("a", "2")])).await.unwrap_err();
+    tokio::time::resume();
+    assert!(matches!(late, MetaError::Unavailable { maybe_applied: false, .. }), "{late:?}");
+    // Reads need no turn.
+    assert_eq!(f.get("a").await.unwrap().value, "1");
+    drop(turn);
+    assert_eq!(f.put(&[("b", "1")]).await, 3);
+    assert_eq!(f.get("a").await.unwrap().value, "1");
 }
