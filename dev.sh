@@ -44,6 +44,7 @@ missing_packages() {
     [ -e /usr/include/google/protobuf/descriptor.proto ] || echo libprotobuf-dev
     has etcd || echo etcd-server
     has sqlite3 || echo sqlite3
+    has openssl || echo openssl
     [ -e /usr/share/proj/proj.db ] || echo proj-data
     has ceph-mon || echo ceph-mon
     has ceph-osd || echo ceph-osd

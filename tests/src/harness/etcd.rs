@@ -10,7 +10,8 @@ use pagestore::internal::meta::etcd::{EtcdOptions, EtcdStore};
 use tempfile::TempDir;
 
 use super::process::{Process, StartError};
-use super::{http, port, start_on_free_ports};
+use super::tls::TlsFiles;
+use super::{http, installed, port, start_on_free_ports};
 
 /// Fast elections, so that tests of them need not wait.
 const CLUSTER_TIMING: [&str; 2] = ["--heartbeat-interval=50", "--election-timeout=500"];
@@ -28,6 +29,10 @@ struct Node {
     name: String,
     client: u16,
     peer: u16,
+    /// Where it says in plain HTTP whether it is well.
+    health: u16,
+    /// `http` or `https`, for clients.
+    scheme: &'static str,
     /// All nodes of the cluster as etcd wants them listed.
     cluster: String,
     flags: Vec<String>,
@@ -43,8 +48,25 @@ impl EtcdServer {
     /// A fresh etcd with further command-line flags.
     #[must_use]
     pub fn start_with(flags: &[&str]) -> EtcdServer {
+        EtcdServer::start_node("http", flags)
+    }
+
+    /// A fresh etcd that speaks TLS with its clients, and wants certificates of them.
+    #[must_use]
+    pub fn start_tls(files: &TlsFiles) -> EtcdServer {
+        let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
+        let flags = [
+            flag("cert-file", &files.cert),
+            flag("key-file", &files.key),
+            flag("trusted-ca-file", &files.ca),
+            "--client-cert-auth".to_owned(),
+        ];
+        EtcdServer::start_node("https", &flags.each_ref().map(String::as_str))
+    }
+
+    fn start_node(scheme: &'static str, flags: &[&str]) -> EtcdServer {
         start_on_free_ports(|| {
-            let mut server = EtcdServer::prepare(&Node::alone(flags));
+            let mut server = EtcdServer::prepare(&Node::alone(scheme, flags));
             server.launch()?;
             server.wait_ready()?;
             Ok(server)
@@ -105,13 +127,15 @@ impl EtcdServer {
     }
 
     fn launch(&mut self) -> Result<(), StartError> {
-        let client = format!("http://127.0.0.1:{}", self.node.client);
+        let client = format!("{}://127.0.0.1:{}", self.node.scheme, self.node.client);
         let peer = format!("http://127.0.0.1:{}", self.node.peer);
-        let mut command = Command::new("etcd");
+        let health = format!("http://127.0.0.1:{}", self.node.health);
+        let mut command = Command::new(installed("etcd"));
         command
             .args(["--name", &self.node.name, "--initial-cluster", &self.node.cluster])
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--listen-metrics-urls", &health])
             .arg("--data-dir")
             .arg(self.dir.path().join("data"))
             .args(&self.node.flags);
@@ -120,7 +144,7 @@ impl EtcdServer {
     }
 
     fn wait_ready(&mut self) -> Result<(), StartError> {
-        let address = self.address();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.node.health));
         let healthy = || {
             http::request("GET", address, "/health")
                 .is_some_and(|(_, body)| body.contains(r#""health":"true""#))
@@ -130,11 +154,11 @@ impl EtcdServer {
 }
 
 impl Node {
-    fn alone(flags: &[&str]) -> Node {
-        let [client, peer] = port::free();
+    fn alone(scheme: &'static str, flags: &[&str]) -> Node {
+        let [client, peer, health] = port::free();
         let cluster = format!("n0=http://127.0.0.1:{peer}");
         let flags = flags.iter().map(ToString::to_string).collect();
-        Node { name: "n0".to_owned(), client, peer, cluster, flags }
+        Node { name: "n0".to_owned(), client, peer, health, scheme, cluster, flags }
     }
 }
 
@@ -150,7 +174,8 @@ impl EtcdCluster {
     #[must_use]
     pub fn start<const N: usize>() -> EtcdCluster {
         start_on_free_ports(|| {
-            let (clients, peers) = (port::free::<N>(), port::free::<N>());
+            let (clients, peers, health) =
+                (port::free::<N>(), port::free::<N>(), port::free::<N>());
             let cluster: Vec<String> = peers
                 .iter()
                 .enumerate()
@@ -161,6 +186,8 @@ impl EtcdCluster {
                     name: format!("n{index}"),
                     client: clients[index],
                     peer: peers[index],
+                    health: health[index],
+                    scheme: "http",
                     cluster: cluster.join(","),
                     flags: CLUSTER_TIMING.map(str::to_owned).to_vec(),
                 })

@@ -7,16 +7,22 @@ mod http;
 mod moto;
 mod port;
 mod process;
+mod proxy;
 mod s3;
 mod seed;
 mod spawner;
+mod tls;
 
 pub use etcd::{EtcdCluster, EtcdServer};
 pub use moto::MotoServer;
 pub use process::{Process, StartError};
+pub use proxy::{Fault, Proxy};
 pub use s3::S3;
 pub use seed::{Seed, seed};
+pub use tls::TlsFiles;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a server may take to be ready: many times what it takes on a quiet machine.
@@ -38,6 +44,12 @@ pub fn wait_for<T>(limit: Duration, mut done: impl FnMut() -> Option<T>) -> Opti
         }
         std::thread::sleep(POLL);
     }
+}
+
+/// The program `name` where `./dev.sh setup` puts what the system lacks, or else wherever it is.
+fn installed(name: &str) -> OsString {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin").join(name);
+    if own.exists() { own.into() } else { name.into() }
 }
 
 /// Starts a server with `start`, again on other ports when those chosen were taken meanwhile.

@@ -3,16 +3,14 @@
 //! It checks conditions and then writes, without a lock, and accepts any credentials: it proves
 //! nothing about races, nor about signatures.
 
-use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::process::{Process, StartError};
 use super::s3::S3;
-use super::{http, port, start_on_free_ports};
+use super::{http, installed, port, start_on_free_ports};
 
 const BUCKET: &str = "pages";
 
@@ -32,7 +30,7 @@ impl MotoServer {
             let [port] = port::free();
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let dir = TempDir::new().unwrap();
-            let mut command = Command::new(program());
+            let mut command = Command::new(installed("moto_server"));
             command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
             let mut process = Process::spawn(command, &dir.path().join("log"))?;
             let up = || http::request("GET", address, "/moto-api/data.json").is_some();
@@ -63,10 +61,4 @@ impl MotoServer {
     pub fn cont(&mut self) {
         self.process.cont();
     }
-}
-
-/// Where `./dev.sh setup` puts it, or else wherever it is.
-fn program() -> OsString {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/moto_server");
-    if own.exists() { own.into() } else { "moto_server".into() }
 }

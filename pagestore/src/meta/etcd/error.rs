@@ -48,7 +48,10 @@ fn decode_status(status: &Status, effect: Effect) -> MetaError {
         Code::InvalidArgument if message.contains("revision of auth store is old") => {
             MetaError::Unavailable { message: text(), maybe_applied: false }
         }
-        Code::InvalidArgument if message.contains("authentication failed") => {
+        Code::InvalidArgument
+            if message.contains("authentication failed")
+                || message.contains("user name is empty") =>
+        {
             MetaError::Denied(text())
         }
         Code::FailedPrecondition if message.contains("authentication is not enabled") => {
@@ -167,6 +170,7 @@ mod tests {
             (Code::PermissionDenied, "etcdserver: permission denied", "Denied"),
             (Code::Unauthenticated, "etcdserver: invalid auth token", "Denied"),
             (Code::InvalidArgument, "etcdserver: authentication failed, invalid user ID", "Denied"),
+            (Code::InvalidArgument, "etcdserver: user name is empty", "Denied"),
             (Code::FailedPrecondition, "etcdserver: authentication is not enabled", "Denied"),
             (Code::DataLoss, "etcdserver: corrupt cluster", "Corrupt"),
             (Code::Unavailable, "etcdserver: request timed out", "maybe Unavail"),
