@@ -1,4 +1,5 @@
 //! The etcd backend in bad weather.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::time::Duration;
