@@ -166,6 +166,14 @@ impl Env {
     ) -> std::io::Result<()> {
         std::thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
     }
+
+    /// Runs `task` to its end, whatever becomes of the caller.
+    pub fn spawn_detached<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        drop(tokio::spawn(task));
+    }
 }
 
 impl fmt::Debug for Env {

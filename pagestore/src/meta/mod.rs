@@ -23,6 +23,7 @@ mod error;
 pub mod etcd;
 pub mod keys;
 pub mod records;
+pub mod txn;
 
 pub use error::{MetaError, MetaResult};
 

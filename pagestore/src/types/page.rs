@@ -37,6 +37,12 @@ impl fmt::Display for PageCount {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PageSize(u32);
 
+impl Default for PageSize {
+    fn default() -> PageSize {
+        PageSize::DEFAULT
+    }
+}
+
 /// The number of bytes given is not a page size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("page size must be a power of two from 512 to 65536 bytes, not {0}")]

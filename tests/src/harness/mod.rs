@@ -11,6 +11,7 @@ mod proxy;
 mod s3;
 mod seed;
 mod spawner;
+mod stores;
 mod tls;
 
 pub use etcd::{EtcdCluster, EtcdServer};
@@ -19,6 +20,7 @@ pub use process::{Process, StartError};
 pub use proxy::{Fault, Proxy};
 pub use s3::S3;
 pub use seed::{Seed, seed};
+pub use stores::TestStore;
 pub use tls::TlsFiles;
 
 use std::ffi::OsString;

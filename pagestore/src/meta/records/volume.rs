@@ -5,12 +5,14 @@ use crate::types::{HashSecret, Keep, PageSize, Revision, SECRET_BYTES, VolumeId}
 use crate::wire::{Cursor, Malformed, put_varint};
 
 /// `s`: what a store says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreRecord {
     /// The meta tier's cluster id when the store was made: another one means a restored backup.
     pub cluster_id: u64,
     /// When it was made, in milliseconds since the Unix epoch.
     pub created_ms: u64,
+    /// The blob tier's URL; empty when it lies beside the meta tier.
+    pub blobs: String,
 }
 
 impl Record for StoreRecord {
@@ -18,12 +20,16 @@ impl Record for StoreRecord {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.cluster_id.to_be_bytes());
         put_varint(out, self.created_ms);
+        put_varint(out, self.blobs.len() as u64);
+        out.extend_from_slice(self.blobs.as_bytes());
     }
     fn read(body: &mut Cursor<'_>, _version: u8) -> Result<Self, Malformed> {
-        Ok(StoreRecord {
-            cluster_id: u64::from_be_bytes(body.array()?),
-            created_ms: body.varint()?,
-        })
+        let cluster_id = u64::from_be_bytes(body.array()?);
+        let created_ms = body.varint()?;
+        let len = body.count(1)?;
+        let blobs =
+            std::str::from_utf8(body.bytes(len)?).map_err(|_| body.malformed("is not text"))?;
+        Ok(StoreRecord { cluster_id, created_ms, blobs: blobs.to_owned() })
     }
 }
 
@@ -110,7 +116,7 @@ mod tests {
 
     #[test]
     fn stores_and_volumes_are_frozen() {
-        round_trip(&StoreRecord { cluster_id: 1, created_ms: 2 }, "01000000000000000102f615fdd4");
+        round_trip(&StoreRecord { cluster_id: 1, created_ms: 2, blobs: "s3://b/p".into() }, "G1");
         let secret = HashSecret::new([0x5e; SECRET_BYTES]);
         let mut volume = VolumeRecord {
             page_size: PageSize::DEFAULT,

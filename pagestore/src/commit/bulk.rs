@@ -1,0 +1,138 @@
+use super::core::Core;
+use super::sets::SizeUse;
+use super::write_set::WriteSet;
+use crate::blob::ObjectName;
+use crate::error::{Error, Result};
+use crate::file::{
+    BuiltFile, CommitKind, CommitRecord, FileEntry, FileIdentity, FileParams, FileWriter, Origin,
+    SizeChange,
+};
+use crate::meta::keys::VolumeKeys;
+use crate::meta::records::Intent;
+use crate::meta::txn::{self, FilePut};
+use crate::types::{CommitId, Revision};
+
+/// A file is closed once it is about this long: small enough to be held in memory and to be put in
+/// one piece, long enough that a scan reads few.
+const FILE_BYTES: u64 = 64 << 20;
+
+/// The files of a bulk commit: uploaded, under intents, and not published yet.
+#[derive(Debug)]
+pub(super) struct BulkFiles {
+    entries: Vec<FileEntry>,
+}
+
+impl BulkFiles {
+    /// What publishes them.
+    pub(super) fn puts(&self, keys: &VolumeKeys) -> Vec<FilePut> {
+        self.entries
+            .iter()
+            .map(|entry| {
+                let place = entry.place();
+                let key = keys.file(place);
+                FilePut { place, value: entry.encode(keys.suffix(&key)) }
+            })
+            .collect()
+    }
+
+    /// Pages in them.
+    pub(super) fn page_count(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.page_count).sum()
+    }
+
+    /// Takes the intents back, and the objects, of what was not and never will be published. What
+    /// cannot be taken back now goes with the session's lease, and then the compactor finds it.
+    pub(super) async fn give_up(&self, core: &Core) {
+        for entry in &self.entries {
+            let given_up = core.meta.txn(txn::give_up(&core.keys, entry.place())).await;
+            if !given_up.is_ok_and(|response| response.succeeded) {
+                continue;
+            }
+            let name =
+                ObjectName { volume: core.keys.id(), named_at: entry.named_at, file: entry.id };
+            if let Err(error) = core.blobs.delete(&name).await {
+                tracing::debug!(%error, "an unpublished file was left to the compactor");
+            }
+        }
+    }
+}
+
+/// Writes all pages of a transaction into files, and uploads these: data before metadata.
+pub(super) async fn upload(
+    core: &Core,
+    writes: &WriteSet,
+    size: &SizeUse,
+    commit: CommitId,
+    base: Revision,
+) -> Result<BulkFiles> {
+    let mut files = BulkFiles { entries: Vec::new() };
+    let mut writer = None;
+    for page in writes.pages() {
+        let writer_now = writer.get_or_insert_with(|| new_writer(core, base));
+        if files.entries.is_empty() && writer_now.is_empty() {
+            // The first file speaks for the commit.
+            let written_count = writes.len() as u64;
+            let record = CommitRecord {
+                revision: Revision::ZERO,
+                commit,
+                base,
+                written_count,
+                kind: CommitKind::Bulk,
+            };
+            writer_now.push_commit(record);
+            if size.changed {
+                let lowest = size.truncates().then_some(size.lowest);
+                writer_now.push_size_change(SizeChange {
+                    revision: Revision::ZERO,
+                    lowest,
+                    last: size.last,
+                });
+            }
+        }
+        let content = writes.get(page)?.expect("BUG: the page is among those written");
+        let hash = core.record.secret.hash(page, &content);
+        writer_now.push_body(page, Revision::ZERO, hash, &content);
+        if writer_now.written_bytes() >= FILE_BYTES {
+            put(core, &mut files, writer.take(), base).await?;
+        }
+        // Encoding a large file takes a while: let others have the thread in between.
+        tokio::task::consume_budget().await;
+    }
+    put(core, &mut files, writer, base).await?;
+    Ok(files)
+}
+
+fn new_writer(core: &Core, base: Revision) -> FileWriter {
+    FileWriter::new(FileParams {
+        identity: FileIdentity {
+            volume: core.keys.id(),
+            id: core.env.file_id(),
+            named_at: base,
+            page_size: core.record.page_size,
+        },
+        level: 0,
+        origin: Origin::Bulk,
+    })
+}
+
+/// Puts an intent, then the object.
+async fn put(
+    core: &Core,
+    files: &mut BulkFiles,
+    writer: Option<FileWriter>,
+    base: Revision,
+) -> Result<()> {
+    let Some(writer) = writer else { return Ok(()) };
+    let BuiltFile { chunks, entry } = writer.finish();
+    let lease = core.session.lease().await;
+    let intent = Intent { named_at: base };
+    let response =
+        core.meta.txn(txn::intend(&core.keys, core.created, entry.id, &intent, lease)).await?;
+    if !response.succeeded {
+        return Err(Error::not_found(format!("volume was deleted: {}", core.keys.id())));
+    }
+    let name = ObjectName { volume: core.keys.id(), named_at: base, file: entry.id };
+    core.blobs.put_create(&name, chunks).await?;
+    files.entries.push(entry);
+    Ok(())
+}

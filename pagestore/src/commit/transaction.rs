@@ -1,0 +1,166 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::core::Core;
+use super::publish;
+use super::sets::{ReadSet, SizeUse};
+use super::write_set::WriteSet;
+use crate::error::{Error, Result};
+use crate::snapshot::Snapshot;
+use crate::types::{CommitId, PageCount, PageNo, Revision};
+
+/// A snapshot with a read set and a write set, committed optimistically: the commit succeeds only if
+/// nothing that was read or written has changed since.
+///
+/// Dropping it abandons it; nothing was done.
+#[derive(Debug)]
+pub struct Transaction {
+    pub(super) core: Arc<Core>,
+    pub(super) snapshot: Snapshot,
+    pub(super) reads: ReadSet,
+    pub(super) writes: WriteSet,
+    pub(super) size: SizeUse,
+    /// True once anything was written or truncated, even if it changed nothing.
+    pub(super) wrote: bool,
+}
+
+/// What a commit came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The revision of the commit; of a transaction that wrote nothing, the one it read.
+    pub revision: Revision,
+    /// The commit's id; `None` when there was nothing to commit.
+    pub commit: Option<CommitId>,
+}
+
+impl Transaction {
+    pub(crate) fn new(core: Arc<Core>, snapshot: Snapshot) -> Transaction {
+        let writes = WriteSet::new(core.record.page_size);
+        let size = SizeUse::new(snapshot.page_count());
+        Transaction { core, snapshot, reads: ReadSet::default(), writes, size, wrote: false }
+    }
+
+    /// The revision that the transaction reads.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.snapshot.revision()
+    }
+
+    /// The number of pages, with the transaction's own changes. The commit will conflict with one
+    /// that changes it.
+    pub fn page_count(&mut self) -> PageCount {
+        self.reads.page_count = true;
+        self.size.last
+    }
+
+    /// The content of `page`, with the transaction's own changes: zeros where nothing was written.
+    /// The commit will conflict with one that changes the page.
+    ///
+    /// # Errors
+    /// `Invalid` for a page beyond the end, `Expired`, `Unavailable`, `Corrupt`.
+    pub async fn read(&mut self, page: PageNo) -> Result<Bytes> {
+        if let Some(content) = self.own(page)? {
+            return Ok(content);
+        }
+        self.reads.insert(page);
+        self.snapshot.read(page).await
+    }
+
+    /// As [`Transaction::read`], for a caller that knows that no change of the page up to `revision`
+    /// makes a difference: the commit conflicts only with later ones.
+    ///
+    /// # Errors
+    /// As [`Transaction::read`].
+    pub async fn read_tolerating(&mut self, page: PageNo, revision: Revision) -> Result<Bytes> {
+        if let Some(content) = self.own(page)? {
+            return Ok(content);
+        }
+        self.reads.insert_newer(page, revision);
+        self.snapshot.read(page).await
+    }
+
+    /// The content of `page` without making the commit depend on it.
+    ///
+    /// # Errors
+    /// As [`Transaction::read`].
+    pub async fn peek(&mut self, page: PageNo) -> Result<Bytes> {
+        match self.own(page)? {
+            Some(content) => Ok(content),
+            None => self.snapshot.read(page).await,
+        }
+    }
+
+    /// The content of `page` as far as the transaction itself decides it.
+    fn own(&mut self, page: PageNo) -> Result<Option<Bytes>> {
+        if !self.size.last.contains(page) {
+            self.reads.page_count = true;
+            return Err(beyond_end(page, self.size.last));
+        }
+        if let Some(content) = self.writes.get(page)? {
+            return Ok(Some(content));
+        }
+        // Truncated away, or new, and not written since.
+        let fresh = !self.size.lowest.contains(page);
+        Ok(fresh.then(|| vec![0; self.core.record.page_size.bytes()].into()))
+    }
+
+    /// Writes a whole page; one beyond the end makes the volume longer, with zeros in between.
+    ///
+    /// # Errors
+    /// `Invalid` when `content` is not exactly one page long or the page number is the largest there
+    /// is; `Unavailable` when a large transaction's temporary file cannot be written.
+    pub fn write(&mut self, page: PageNo, content: impl Into<Bytes>) -> Result<()> {
+        let content = content.into();
+        let page_size = self.core.record.page_size;
+        if content.len() != page_size.bytes() {
+            return Err(Error::invalid(format!(
+                "a write must be one page of {page_size} bytes long, not {}; page {page}",
+                content.len()
+            )));
+        }
+        let count = page
+            .0
+            .checked_add(1)
+            .ok_or_else(|| Error::invalid(format!("no volume has a page {page}")))?;
+        self.writes.insert(page, content)?;
+        self.wrote = true;
+        if count > self.size.last.0 {
+            self.size.set(PageCount(count));
+        }
+        Ok(())
+    }
+
+    /// Makes the volume `count` pages long: pages beyond are gone, pages added are zeros.
+    pub fn truncate(&mut self, count: PageCount) {
+        self.wrote = true;
+        self.writes.truncate(count);
+        self.size.set(count);
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// How many pages the transaction has written.
+    #[must_use]
+    pub fn written_count(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Commits: all of it, durably, or nothing.
+    ///
+    /// # Errors
+    /// - `Conflict`: another commit changed what this one read or wrote; run it again.
+    /// - `Unknown`: the meta tier did not say, and cannot be reached; ask again with the error's token
+    ///   (`Volume::resolve`).
+    /// - `Backpressure`: the compactor lags; nothing was done.
+    /// - `Unavailable`, `NotFound` (the volume was deleted), `Corrupt`: nothing was done.
+    pub async fn commit(self) -> Result<Committed> {
+        publish::commit(vec![self]).await
+    }
+}
+
+pub(crate) fn beyond_end(page: PageNo, count: PageCount) -> Error {
+    Error::invalid(format!("page {page} is beyond the end; the volume has {count} pages"))
+}

@@ -1,0 +1,57 @@
+use super::state::VolumeState;
+use crate::error::Result;
+use crate::meta::keys::VolumeKeys;
+use crate::meta::{KeyRange, KeyValue, MetaError, MetaResult, MetaStore, RangeRequest};
+use crate::types::Revision;
+
+/// Keys read by one request.
+const CHUNK_KEYS: usize = 10_000;
+/// Times that a load overtaken by a compaction of the meta tier begins anew.
+const MAX_RESTARTS: usize = 5;
+
+/// Keys as they all were at one revision.
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    /// The revision.
+    pub revision: Revision,
+    /// The keys, in order.
+    pub kvs: Vec<KeyValue>,
+}
+
+/// Reads all of `keys` as of one revision (now, when none is given), in chunks.
+///
+/// # Errors
+/// [`MetaError::Compacted`] when the meta tier forgets the revision meanwhile.
+pub async fn scan(meta: &dyn MetaStore, keys: &KeyRange, at: Option<Revision>) -> MetaResult<Scan> {
+    let mut request =
+        RangeRequest { revision: at, ..RangeRequest::new(keys.clone()).limit(CHUNK_KEYS) };
+    let mut kvs = Vec::new();
+    loop {
+        let response = meta.range(request.clone()).await?;
+        let revision = request.revision.unwrap_or(response.revision);
+        kvs.extend(response.kvs);
+        let Some(last) = kvs.last().filter(|_| response.more) else {
+            return Ok(Scan { revision, kvs });
+        };
+        request.revision = Some(revision);
+        request.keys.start = [&last.key, &[0][..]].concat().into();
+    }
+}
+
+/// Reads a volume's watched keys as of one revision.
+///
+/// # Errors
+/// `NotFound` when the volume was deleted, `Corrupt` when a value is broken, `Unavailable`.
+pub async fn load(meta: &dyn MetaStore, keys: &VolumeKeys) -> Result<VolumeState> {
+    for _ in 1..MAX_RESTARTS {
+        match scan(meta, &keys.watched(), None).await {
+            Err(MetaError::Compacted { .. }) => {}
+            scanned => {
+                let scan = scanned?;
+                return VolumeState::load(keys, &scan.kvs, scan.revision);
+            }
+        }
+    }
+    let scan = scan(meta, &keys.watched(), None).await?;
+    VolumeState::load(keys, &scan.kvs, scan.revision)
+}

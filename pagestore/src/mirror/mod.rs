@@ -1,0 +1,197 @@
+//! The mirror: all that a volume's watched keys say, kept in memory by one watch.
+//!
+//! Owns the state that snapshots and commits start from. Never answers from a state that lags behind
+//! what the caller has seen: [`Mirror::fresh`] asks the meta tier for the head first.
+//!
+//! Invariant: [`VolumeState`] is exactly the fold of all changes up to its revision; whole revisions
+//! are applied at once, so a published file and the floor that makes room for it appear together.
+//! Pages come from the changelog alone; pointers exist for the compares of commits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::sync::watch;
+
+use crate::env::{Env, Task};
+use crate::error::{Error, ErrorKind, Result};
+use crate::meta::keys::VolumeKeys;
+use crate::meta::{MetaError, MetaStore, WatchStream};
+use crate::types::Revision;
+
+mod head;
+mod load;
+mod state;
+mod truncations;
+mod view;
+
+use head::HeadReader;
+pub use load::{Scan, load, scan};
+pub use state::{At, FloorState, StagedVersion, VolumeState};
+pub use truncations::Truncations;
+pub use view::View;
+
+/// How long a reader waits for the mirror to catch up with the head.
+const CATCH_UP: Duration = Duration::from_secs(15);
+/// First and longest pause before a lost watch is made anew.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+
+/// What the watching task last said: the newest state, and why it has ended if it has.
+#[derive(Clone, Debug)]
+struct Latest {
+    state: Arc<VolumeState>,
+    broken: Option<(ErrorKind, String)>,
+}
+
+/// A volume's mirror; see the module.
+#[derive(Debug)]
+pub struct Mirror {
+    head: Arc<HeadReader>,
+    latest: watch::Receiver<Latest>,
+    _watching: Task,
+}
+
+impl Mirror {
+    /// Loads the volume's state and starts watching it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such volume, `Corrupt` when a value is broken, `Unavailable`.
+    pub async fn open(meta: Arc<dyn MetaStore>, keys: VolumeKeys, env: Env) -> Result<Mirror> {
+        let state = Arc::new(load(meta.as_ref(), &keys).await?);
+        let (sender, latest) = watch::channel(Latest { state, broken: None });
+        let head = HeadReader::new(meta.clone(), env.clone(), keys.clone());
+        let watcher = Watcher { meta, keys, env: env.clone(), latest: sender };
+        Ok(Mirror { head, latest, _watching: env.spawn(watcher.run()) })
+    }
+
+    /// The state as it is, possibly behind the head.
+    ///
+    /// # Errors
+    /// `Corrupt` or `NotFound` when the volume can no longer be followed.
+    pub fn state(&self) -> Result<Arc<VolumeState>> {
+        let latest = self.latest.borrow();
+        check(&latest)?;
+        Ok(latest.state.clone())
+    }
+
+    /// The state at the head or later: every commit acknowledged before this call is in it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the meta tier does not answer or the watch does not catch up in time.
+    pub async fn fresh(&self) -> Result<Arc<VolumeState>> {
+        let head = self.head.read().await?;
+        self.reach(head).await
+    }
+
+    /// The state at `revision` or later. To be called with the revision of a change to a watched
+    /// key only: of others the watch does not tell.
+    ///
+    /// # Errors
+    /// `Unavailable` when the watch does not catch up in time.
+    pub async fn reach(&self, revision: Revision) -> Result<Arc<VolumeState>> {
+        if let Some(state) = self.state().ok().filter(|state| state.revision >= revision) {
+            return Ok(state);
+        }
+        let mut latest = self.latest.clone();
+        let reached =
+            latest.wait_for(|latest| latest.broken.is_some() || latest.state.revision >= revision);
+        match tokio::time::timeout(CATCH_UP, reached).await {
+            Ok(Ok(latest)) => {
+                check(&latest)?;
+                Ok(latest.state.clone())
+            }
+            _ => Err(Error::unavailable(format!(
+                "the watch of the meta tier did not catch up within {} s; wanted revision {revision}",
+                CATCH_UP.as_secs()
+            ))),
+        }
+    }
+
+    /// Waits for a state newer than `revision`.
+    ///
+    /// # Errors
+    /// `Corrupt` or `NotFound` when the volume can no longer be followed.
+    pub async fn changed(&self, revision: Revision) -> Result<Arc<VolumeState>> {
+        let mut latest = self.latest.clone();
+        let newer = latest
+            .wait_for(|latest| latest.broken.is_some() || latest.state.revision > revision)
+            .await;
+        let latest = newer.map_err(|_| Error::unavailable("the runtime is shutting down"))?;
+        check(&latest)?;
+        Ok(latest.state.clone())
+    }
+}
+
+fn check(latest: &Latest) -> Result<()> {
+    match &latest.broken {
+        Some((kind, message)) => Err(Error::new(*kind, message.clone())),
+        None if latest.state.deleted => Err(Error::not_found("volume was deleted")),
+        None => Ok(()),
+    }
+}
+
+/// Keeps the state current until the volume is deleted or a value is broken.
+struct Watcher {
+    meta: Arc<dyn MetaStore>,
+    keys: VolumeKeys,
+    env: Env,
+    latest: watch::Sender<Latest>,
+}
+
+impl Watcher {
+    async fn run(self) {
+        let mut pause = RETRY.0;
+        loop {
+            let before = self.revision();
+            match self.follow().await {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Invalid
+                    ) =>
+                {
+                    tracing::error!(volume = %self.keys.id(), %error, "a volume can no longer be followed");
+                    let broken = Some((error.kind(), error.to_string()));
+                    self.latest.send_modify(|latest| latest.broken = broken);
+                    return;
+                }
+                Err(error) => tracing::debug!(volume = %self.keys.id(), %error, "watch lost"),
+                Ok(()) => {}
+            }
+            pause = if self.revision() > before { RETRY.0 } else { (pause * 2).min(RETRY.1) };
+            self.env.sleep(self.env.jittered(pause)).await;
+        }
+    }
+
+    fn revision(&self) -> Revision {
+        self.latest.borrow().state.revision
+    }
+
+    /// Applies changes until the watch ends.
+    async fn follow(&self) -> Result<()> {
+        let mut watch = self.watch().await?;
+        while let Some(batch) = watch.next().await {
+            let batch = batch?;
+            let state = self.latest.borrow().state.clone();
+            if batch.revision <= state.revision {
+                continue;
+            }
+            let next = Arc::new(state.apply(&self.keys, &batch)?);
+            self.latest.send_modify(|latest| latest.state = next);
+        }
+        Ok(())
+    }
+
+    /// A watch from the present state on; loads the state anew when history has a gap.
+    async fn watch(&self) -> Result<WatchStream> {
+        match self.meta.watch(self.keys.watched(), self.revision().next()).await {
+            Err(MetaError::Compacted { .. }) => {
+                let state = Arc::new(load(self.meta.as_ref(), &self.keys).await?);
+                let from = state.revision.next();
+                self.latest.send_modify(|latest| latest.state = state);
+                Ok(self.meta.watch(self.keys.watched(), from).await?)
+            }
+            watch => Ok(watch?),
+        }
+    }
+}
