@@ -1,7 +1,8 @@
 //! The servers that the other tests stand on.
 
-use object_store::{ObjectStoreExt as _, PutMode};
-use pagestore_tests::harness::{EtcdCluster, EtcdServer, MotoServer};
+use futures::future::join_all;
+use object_store::{Error, ObjectStoreExt as _, PutMode};
+use pagestore_tests::harness::{EtcdCluster, EtcdServer, MotoServer, RgwServer};
 
 use pagestore::internal::meta::{KeyRange, MetaStore as _, Op, RangeRequest, Txn};
 
@@ -40,6 +41,28 @@ async fn moto_refuses_a_second_create() {
     let path = "a/b".into();
     store.put_opts(&path, "1".into(), PutMode::Create.into()).await.unwrap();
     let again = store.put_opts(&path, "2".into(), PutMode::Create.into()).await;
-    assert!(matches!(again, Err(object_store::Error::AlreadyExists { .. })), "{again:?}");
+    assert!(matches!(again, Err(Error::AlreadyExists { .. })), "{again:?}");
     assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn of_sixteen_creates_at_once_the_gateway_lets_one_win() {
+    let gateway = RgwServer::start();
+    let store = gateway.s3().store();
+    for round in 0..20 {
+        let path = object_store::path::Path::from(format!("race/{round}"));
+        let create = |writer: u32| {
+            let body = format!("writer {writer}").repeat(1_000);
+            store.put_opts(&path, body.into(), PutMode::Create.into())
+        };
+        let outcomes = join_all((0..16).map(create)).await;
+        let winners: Vec<usize> = (0..16).filter(|writer| outcomes[*writer].is_ok()).collect();
+        let [winner] = winners[..] else { panic!("round {round}: {outcomes:?}") };
+        for (writer, outcome) in outcomes.into_iter().enumerate() {
+            let lost = matches!(outcome, Err(Error::AlreadyExists { .. }));
+            assert!(lost || writer == winner, "round {round}: {outcome:?}");
+        }
+        let found = store.get(&path).await.unwrap().bytes().await.unwrap();
+        assert_eq!(found, format!("writer {winner}").repeat(1_000));
+    }
 }

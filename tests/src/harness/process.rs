@@ -61,9 +61,13 @@ impl Process {
             }
             self.exit_status().map(|status| Err(format!("ended with {status}")))
         });
-        outcome.unwrap_or_else(|| Err("was not ready in time".to_owned())).map_err(|why| {
-            StartError(format!("{} {why}; its last words:\n{}", self.name, self.last_words()))
-        })
+        let outcome = outcome.unwrap_or_else(|| Err("was not ready in time".to_owned()));
+        outcome.map_err(|why| self.failure(&why))
+    }
+
+    /// That something is wrong with it, with what it said last.
+    pub(super) fn failure(&self, why: &str) -> StartError {
+        StartError(format!("{} {why}; its last words:\n{}", self.name, self.last_words()))
     }
 
     /// The process id.

@@ -58,6 +58,7 @@ struct Shared {
     fault: Mutex<Fault>,
     streams: Mutex<Vec<TcpStream>>,
     made: AtomicU64,
+    lost: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -73,6 +74,7 @@ impl Proxy {
             fault: Mutex::default(),
             streams: Mutex::default(),
             made: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -106,6 +108,12 @@ impl Proxy {
     #[must_use]
     pub fn connection_count(&self) -> u64 {
         self.shared.made.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes of answers were lost to [`Fault::LoseAnswers`].
+    #[must_use]
+    pub fn lost_bytes(&self) -> u64 {
+        self.shared.lost.load(Ordering::SeqCst)
     }
 }
 
@@ -209,6 +217,7 @@ impl Pump {
             self.wait_out_stall();
             if self.is_answers && self.shared.fault() == Fault::LoseAnswers {
                 lost = true;
+                self.shared.lost.fetch_add(length as u64, Ordering::SeqCst);
             } else if self.pass(&mut buffer[..length]) == Then::Cut {
                 break Then::Cut;
             }
@@ -260,4 +269,101 @@ fn is_nothing_yet(kind: ErrorKind) -> bool {
 fn cut(stream: &TcpStream) {
     // It may be closed already.
     let _ = stream.shutdown(Shutdown::Both);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that sends back what it gets, behind a proxy; and a client of the proxy.
+    fn echo() -> (Proxy, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let proxy = Proxy::before(listener.local_addr().unwrap(), Seed(1));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut from, mut to) = {
+                    let stream = stream.unwrap();
+                    (stream.try_clone().unwrap(), stream)
+                };
+                // Ends when the proxy cuts the connection.
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            }
+        });
+        let client = TcpStream::connect(proxy.address()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        (proxy, client)
+    }
+
+    fn ask(client: &mut TcpStream, text: &[u8]) -> Vec<u8> {
+        client.write_all(text).unwrap();
+        let mut answer = vec![0; text.len()];
+        client.read_exact(&mut answer).unwrap();
+        answer
+    }
+
+    fn rest(client: &mut TcpStream) -> Vec<u8> {
+        let mut rest = Vec::new();
+        // A cut may show as an error after what came before it.
+        let _ = client.read_to_end(&mut rest);
+        rest
+    }
+
+    #[test]
+    fn without_a_fault_all_passes() {
+        let (proxy, mut client) = echo();
+        assert_eq!(ask(&mut client, b"one"), b"one");
+        proxy.set(Fault::Delay(Duration::from_millis(5)));
+        assert_eq!(ask(&mut client, b"two"), b"two");
+        assert_eq!(proxy.connection_count(), 1);
+        proxy.cut();
+        assert!(rest(&mut client).is_empty());
+    }
+
+    #[test]
+    fn a_stall_loses_nothing() {
+        let (proxy, mut client) = echo();
+        assert_eq!(ask(&mut client, b"one"), b"one");
+        proxy.set(Fault::Stall);
+        client.write_all(b"two").unwrap();
+        client.set_read_timeout(Some(TICK * 10)).unwrap();
+        let silence = client.read(&mut [0; 8]).unwrap_err();
+        assert!(is_nothing_yet(silence.kind()), "{silence:?}");
+        proxy.set(Fault::None);
+        client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut answer = [0; 3];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"two");
+    }
+
+    #[test]
+    fn a_connection_that_lost_an_answer_is_cut() {
+        let (proxy, mut client) = echo();
+        proxy.set(Fault::LoseAnswers);
+        client.write_all(b"one").unwrap();
+        let lost = || (proxy.lost_bytes() == 3).then_some(());
+        crate::harness::wait_for(Duration::from_secs(30), lost).expect("the answer is lost");
+        proxy.set(Fault::None);
+        assert!(rest(&mut client).is_empty());
+    }
+
+    #[test]
+    fn answers_are_cut_ended_and_damaged() {
+        let (proxy, mut client) = echo();
+        proxy.set(Fault::CutAnswersAfter(4));
+        client.write_all(b"abcdef").unwrap();
+        assert_eq!(rest(&mut client), b"abcd");
+        let mut client = TcpStream::connect(proxy.address()).unwrap();
+        proxy.set(Fault::FlipOneIn(1));
+        let answer = ask(&mut client, &[0; 100]);
+        assert_eq!(answer.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
+        proxy.set(Fault::EndAnswers);
+        assert!(rest(&mut client).is_empty());
+        proxy.set(Fault::CutOneIn(1));
+        let mut client = TcpStream::connect(proxy.address()).unwrap();
+        client.write_all(b"abc").unwrap();
+        assert!(rest(&mut client).len() <= 3, "it ends");
+        proxy.set(Fault::Refuse);
+        let mut client = TcpStream::connect(proxy.address()).unwrap();
+        assert!(rest(&mut client).is_empty());
+    }
 }
