@@ -53,7 +53,7 @@ struct Tls {
 pub async fn connect(url: &str, env: &Env) -> Result<Tiers> {
     match parse(url)? {
         Location::Directory(path) => {
-            let meta = EmbeddedStore::open(&path.join("meta"), env)?;
+            let meta = open_embedded(path.join("meta"), env.clone()).await?;
             let path = path.canonicalize().unwrap_or(path);
             let blobs = BlobStore::connect(&file_url(&path.join("blobs"))?, env.clone()).await?;
             Ok(Tiers { meta, blobs, root: Bytes::new(), local: true })
@@ -68,6 +68,12 @@ pub async fn connect(url: &str, env: &Env) -> Result<Tiers> {
             Ok(Tiers { meta, blobs, root: format!("{root}/").into(), local: false })
         }
     }
+}
+
+/// Opening waits for a turn among the processes on the directory, and for syncs.
+async fn open_embedded(path: PathBuf, env: Env) -> Result<Arc<EmbeddedStore>> {
+    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path, &env)).await;
+    Ok(opened.map_err(|_| Error::unavailable("the runtime is shutting down"))??)
 }
 
 fn file_url(path: &Path) -> Result<String> {

@@ -167,6 +167,17 @@ impl Env {
         std::thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
     }
 
+    /// Runs `task` to its end if the caller is on a runtime; else does nothing. For what is only
+    /// tidiness.
+    pub fn spawn_if_running<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            drop(runtime.spawn(task));
+        }
+    }
+
     /// Runs `task` to its end, whatever becomes of the caller.
     pub fn spawn_detached<F>(&self, task: F)
     where

@@ -131,6 +131,19 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    /// Gives the lease back, if there still is a runtime to do it on; else it runs out.
+    fn drop(&mut self) {
+        let shared = self.shared.clone();
+        self.shared.env.spawn_if_running(async move {
+            let lease = shared.pin.lock().await.lease;
+            if let Err(error) = shared.meta.lease_revoke(lease).await {
+                tracing::debug!(volume = %shared.keys.id(), %error, "a session's lease is left to run out");
+            }
+        });
+    }
+}
+
 /// The error for a revision that is no longer kept.
 #[must_use]
 pub(crate) fn expired(revision: Revision, oldest: Revision) -> Error {
