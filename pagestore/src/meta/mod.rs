@@ -157,7 +157,8 @@ impl RangeRequest {
 /// What a range found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeResponse {
-    /// The store's revision when the range was read (not the revision asked for).
+    /// The store's revision when the range was read (not the revision asked for); in a transaction, the
+    /// transaction's.
     pub revision: Revision,
     /// The keys found, in key order.
     pub kvs: Vec<KeyValue>,
@@ -381,7 +382,9 @@ pub trait MetaStore: Debug + Send + Sync + 'static {
     /// [`MetaError::Unavailable`] with `maybe_applied`.
     async fn txn(&self, txn: Txn) -> MetaResult<TxnResponse>;
 
-    /// Changes of `keys` from revision `from` on. Returns once the watch is registered.
+    /// Changes of `keys` from revision `from` (1 or later, possibly not reached yet) on. Returns once the
+    /// watch is registered. What is left of the compacted revision itself depends on etcd's release:
+    /// begin after it.
     async fn watch(&self, keys: KeyRange, from: Revision) -> MetaResult<WatchStream>;
 
     /// A new lease of at least `ttl` (whole seconds, rounded up; at least 1).

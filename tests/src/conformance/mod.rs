@@ -70,6 +70,7 @@ macro_rules! for_each_case {
             watch::revisions_are_never_split,
             watch::a_long_past_arrives_in_order,
             watch::it_may_begin_in_the_future,
+            watch::it_begins_at_revision_one_or_later,
             watch::a_compacted_past_is_an_error_and_then_the_end,
             watch::many_see_the_same,
         }

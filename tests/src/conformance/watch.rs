@@ -143,6 +143,11 @@ pub async fn it_may_begin_in_the_future(store: Store) {
     assert_eq!(show(&watch.events(2).await), "5:a=4 6:a=5");
 }
 
+pub async fn it_begins_at_revision_one_or_later(store: Store) {
+    let error = store.watch(all(), Revision::ZERO).await.map(drop).unwrap_err();
+    assert!(matches!(error, MetaError::Refused(_)), "{error:?}");
+}
+
 pub async fn a_compacted_past_is_an_error_and_then_the_end(store: Store) {
     for value in ["1", "2", "3", "4"] {
         set(&store, "a", value).await;

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -34,7 +35,6 @@ const MAX_ROUNDS_ONCE: usize = 2;
 const MAX_SHARES: usize = 3;
 
 /// Connections to one member. Made when first used; they mend themselves.
-#[derive(Clone)]
 pub(super) struct Connection {
     /// Whose.
     pub(super) member: usize,
@@ -49,13 +49,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    async fn open(member: usize, members: &Members) -> MetaResult<Self> {
+    async fn open(member: usize, members: &Members) -> MetaResult<Arc<Self>> {
         let (endpoint, options) = (members.endpoint(member), &members.options);
         let decode = |error| decode_error(&error, Effect::Repeatable);
         let calls = Client::connect([endpoint], Some(options.clone())).await.map_err(decode)?;
         let options = options.clone().with_require_leader(true);
         let watcher = Client::connect([endpoint], Some(options)).await.map_err(decode)?;
-        Ok(Connection {
+        Ok(Arc::new(Connection {
             member,
             kv: calls
                 .kv_client()
@@ -66,7 +66,7 @@ impl Connection {
             watch: watcher.watch_client().max_decoding_message_size(MAX_WATCH_BYTES),
             watcher,
             has_user: members.has_user,
-        })
+        }))
     }
 
     /// Makes the token of the watch connection new: watches are rare, tokens expire in minutes, and
@@ -78,7 +78,7 @@ impl Connection {
 
 struct Member {
     endpoint: String,
-    connection: OnceCell<Connection>,
+    connection: OnceCell<Arc<Connection>>,
 }
 
 /// All members, and the one in use.
@@ -118,7 +118,7 @@ impl Members {
     pub(super) async fn call<T, F>(
         &self,
         effect: Effect,
-        send: impl Fn(Connection) -> F,
+        send: impl Fn(Arc<Connection>) -> F,
     ) -> MetaResult<T>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
@@ -193,7 +193,7 @@ impl Members {
         index: usize,
         limit: Duration,
         effect: Effect,
-        send: impl Fn(Connection) -> F,
+        send: impl Fn(Arc<Connection>) -> F,
     ) -> MetaResult<T>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
@@ -207,7 +207,7 @@ impl Members {
             .await
             .unwrap_or_else(|| Err(self.timed_out(index, Effect::Repeatable)))?;
         let left = limit.saturating_sub(self.env.now() - start);
-        match self.env.within(left, send(connection.clone())).await {
+        match self.env.within(left, send(Arc::clone(connection))).await {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(error)) => Err(decode_error(&error, effect)),
             None => Err(self.timed_out(index, effect)),

@@ -59,9 +59,9 @@ impl MetaStore for EtcdStore {
     async fn range(&self, request: RangeRequest) -> MetaResult<RangeResponse> {
         let answer = self
             .members
-            .call(Effect::Repeatable, |mut connection| {
+            .call(Effect::Repeatable, |connection| {
                 let (start, options) = encode_range(&request);
-                async move { connection.kv.get(start, Some(options)).await }
+                async move { connection.kv.clone().get(start, Some(options)).await }
             })
             .await?;
         decode_range(answer.0)
@@ -70,9 +70,9 @@ impl MetaStore for EtcdStore {
     async fn txn(&self, txn: Txn) -> MetaResult<TxnResponse> {
         let answer = self
             .members
-            .call(Effect::Once, |mut connection| {
+            .call(Effect::Once, |connection| {
                 let encoded = encode_txn(&txn);
-                async move { connection.kv.txn(encoded).await }
+                async move { connection.kv.clone().txn(encoded).await }
             })
             .await?;
         // It happened, but who knows what.
@@ -88,8 +88,8 @@ impl MetaStore for EtcdStore {
         let seconds = i64::try_from(seconds.max(1)).unwrap_or(i64::MAX);
         let answer = self
             .members
-            .call(Effect::Once, |mut connection| async move {
-                connection.lease.grant(seconds, None).await
+            .call(Effect::Once, |connection| async move {
+                connection.lease.clone().grant(seconds, None).await
             })
             .await?;
         Ok(LeaseId(answer.id()))
@@ -98,9 +98,10 @@ impl MetaStore for EtcdStore {
     async fn lease_keep_alive(&self, lease: LeaseId) -> MetaResult<Duration> {
         let seconds = self
             .members
-            .call(Effect::Repeatable, |mut connection| async move {
+            .call(Effect::Repeatable, |connection| async move {
                 // The client keeps the first answer to itself, so a second is asked for.
-                let (mut keeper, mut answers) = connection.lease.keep_alive(lease.0).await?;
+                let (mut keeper, mut answers) =
+                    connection.lease.clone().keep_alive(lease.0).await?;
                 keeper.keep_alive().await?;
                 Ok(answers.message().await?.map(|answer| answer.ttl()))
             })
@@ -114,18 +115,17 @@ impl MetaStore for EtcdStore {
 
     async fn lease_revoke(&self, lease: LeaseId) -> MetaResult<()> {
         self.members
-            .call(
-                Effect::Once,
-                |mut connection| async move { connection.lease.revoke(lease.0).await },
-            )
+            .call(Effect::Once, |connection| async move {
+                connection.lease.clone().revoke(lease.0).await
+            })
             .await?;
         Ok(())
     }
 
     async fn compact(&self, revision: Revision) -> MetaResult<()> {
         self.members
-            .call(Effect::Once, |mut connection| async move {
-                connection.kv.compact(encode_revision(revision), None).await
+            .call(Effect::Once, |connection| async move {
+                connection.kv.clone().compact(encode_revision(revision), None).await
             })
             .await?;
         Ok(())
@@ -136,8 +136,8 @@ impl MetaStore for EtcdStore {
         let now = self.now().await?;
         let answer = self
             .members
-            .call(Effect::Repeatable, |mut connection| async move {
-                connection.maintenance.status().await
+            .call(Effect::Repeatable, |connection| async move {
+                connection.maintenance.clone().status().await
             })
             .await?
             .0;

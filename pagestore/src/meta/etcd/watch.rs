@@ -68,12 +68,12 @@ struct Registered {
 }
 
 async fn register(
-    mut connection: Connection,
+    connection: Arc<Connection>,
     start: Vec<u8>,
     options: WatchOptions,
 ) -> Result<Registered, etcd_client::Error> {
     connection.refresh_watch_token().await?;
-    let mut stream = connection.watch.watch(start, Some(options)).await?;
+    let mut stream = connection.watch.clone().watch(start, Some(options)).await?;
     match stream.message().await? {
         Some(response) if response.0.created => {
             Ok(Registered { member: connection.member, created: response.0, stream })
