@@ -177,6 +177,8 @@ impl Publication {
                     false => core.budget(core.mirror.state()?.as_ref()).admit(bytes as u64)?,
                 };
                 match way {
+                    // Even a sleep of nothing may take a tick of the timer.
+                    Way::Staged(pause) if pause.is_zero() => {}
                     Way::Staged(pause) => core.env.sleep(pause).await,
                     Way::Bulk => {
                         part.go_bulk(self.id).await?;
