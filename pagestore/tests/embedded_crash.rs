@@ -194,6 +194,9 @@ fn killed_writers_lose_nothing() {
     for (i, writer) in writers.into_iter().enumerate() {
         acknowledged[i] = writer.unwrap().kill().max(acknowledged[i]);
     }
+    // What the last of them had under way is there from the next write on, or never.
+    let write = Txn { then: vec![Op::put("end", "")], ..Txn::default() };
+    block_on(store.txn(write)).unwrap();
     let all = block_on(check(&store, &names, &acknowledged));
     drop(store);
     let store = EmbeddedStore::open(dir.path(), &Env::system()).unwrap();

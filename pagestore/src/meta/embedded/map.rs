@@ -112,7 +112,9 @@ impl Map {
         Err(Fault::MapFull.into_meta())
     }
 
-    /// The number of the last commit of any process; next to free.
+    /// The number of the last commit of any process; next to free. It may be a little ahead of what a
+    /// read sees: a commit is numbered on disk first and shown to readers then. Whoever is killed in
+    /// between leaves the second to the next writer.
     pub(super) fn last_commit(&self) -> usize {
         self.with(|tree| Ok(tree.env.info().last_txn_id)).unwrap_or(0)
     }

@@ -91,12 +91,9 @@ impl Notices {
 
 /// The noticing thread: until the store is closed.
 pub(super) fn run(shared: &Arc<Shared>, notices: &Notices) {
-    let mut seen = None;
     while !shared.is_closing() {
-        let last = shared.map.last_commit();
-        if seen != Some(last) {
+        if shared.is_behind() {
             shared.look();
-            seen = Some(last);
         }
         notices.wait();
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Weak, mpsc};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) watches: Watches,
     /// The newest revision that this process has noticed.
     pub(super) revision: Sender<u64>,
+    /// The number of the commit that was looked at last.
+    seen: AtomicUsize,
     /// When the first lease may be due, in ms of the boot clock.
     lease_due_ms: AtomicU64,
     /// A compaction is under way.
@@ -146,6 +148,7 @@ impl Shared {
             notifier,
             watches: Watches::default(),
             revision: Sender::new(0),
+            seen: AtomicUsize::new(0),
             lease_due_ms: AtomicU64::new(u64::MAX),
             compacting: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -184,20 +187,26 @@ impl Shared {
         self.lease_due_ms.load(Ordering::Relaxed)
     }
 
+    /// True when there are commits that were not looked at.
+    pub(super) fn is_behind(&self) -> bool {
+        self.map.last_commit() != self.seen.load(Ordering::Relaxed)
+    }
+
     /// Looks at what is committed, by whomever, and tells whom it concerns.
     pub(super) fn look(&self) {
         let _looking = unpoisoned(self.looking.lock());
         let looked = self.map.read(|view| {
             let due = view.sys_number(SYS_LEASE_DUE)?.unwrap_or(u64::MAX);
-            Ok((view.revision()?, due, compact::is_pending(view)?))
+            Ok((view.commit(), view.revision()?, due, compact::is_pending(view)?))
         });
-        let (revision, due, compacting) = match looked {
+        let (commit, revision, due, compacting) = match looked {
             Ok(looked) => looked,
             Err(error) => {
                 tracing::warn!(%error, "embedded store: cannot be looked at");
                 return;
             }
         };
+        self.seen.store(commit, Ordering::Relaxed);
         let was_due = self.lease_due_ms.swap(due, Ordering::Relaxed);
         let was_compacting = self.compacting.swap(compacting, Ordering::Relaxed);
         self.revision.send_if_modified(|seen| {

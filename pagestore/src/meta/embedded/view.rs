@@ -87,6 +87,11 @@ impl<'t> View<'t> {
         Ok(self.sys_number(SYS_COMPACT_SCHEDULED)?.unwrap_or(0))
     }
 
+    /// The number of the commit that is looked at.
+    pub(super) fn commit(&self) -> usize {
+        self.txn.id()
+    }
+
     /// Entries of `cur` and of `log`.
     #[cfg(test)]
     pub(super) fn entries(&self) -> Step<(usize, usize)> {

@@ -36,8 +36,15 @@ pub(super) fn run(shared: &Shared) {
     loop {
         match shared.queue.wait(sleep(shared, &round)) {
             Wake::Closed => return,
-            Wake::Idle if !is_due(shared) => shared.look(),
-            Wake::Idle | Wake::Requests => turn(shared, &mut round),
+            Wake::Requests => turn(shared, &mut round),
+            Wake::Idle => {
+                shared.look();
+                // Still behind: a writer was killed at the very end of its commit, and the next one has
+                // to show it to readers.
+                if is_due(shared) || shared.is_behind() {
+                    turn(shared, &mut round);
+                }
+            }
         }
     }
 }
@@ -92,9 +99,10 @@ fn turn(shared: &Shared, round: &mut Round) {
         round.failed = true;
         tracing::warn!(%error, "embedded store: compaction waits");
     }
+    // While we have the turn, nobody else commits.
     let changed = shared.map.last_commit() != before;
     drop(turn);
-    if changed {
+    if changed || shared.is_behind() {
         shared.look();
         shared.notifier.notify();
     }
