@@ -116,7 +116,10 @@ mod tests {
 
     #[test]
     fn stores_and_volumes_are_frozen() {
-        round_trip(&StoreRecord { cluster_id: 1, created_ms: 2, blobs: "s3://b/p".into() }, "G1");
+        round_trip(
+            &StoreRecord { cluster_id: 1, created_ms: 2, blobs: "s3://b/p".into() },
+            "010000000000000001020873333a2f2f622f7069903654",
+        );
         let secret = HashSecret::new([0x5e; SECRET_BYTES]);
         let mut volume = VolumeRecord {
             page_size: PageSize::DEFAULT,
