@@ -197,6 +197,26 @@ impl fmt::Debug for Env {
 #[derive(Debug)]
 pub struct Task(tokio::task::JoinHandle<()>);
 
+impl Task {
+    /// True once the task has come to its end.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Waits for the task's end.
+    ///
+    /// # Panics
+    /// When the task did.
+    pub async fn join(mut self) {
+        if let Err(error) = (&mut self.0).await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
