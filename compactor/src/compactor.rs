@@ -1,0 +1,115 @@
+//! The compactor as its hosts see it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use pagestore::internal::env::Task;
+use pagestore::internal::types::{VolumeId, VolumeName};
+use pagestore::{Error, ErrorKind, Result};
+
+use crate::interrupt::Interrupt;
+use crate::merge::pick::Effort;
+use crate::options::CompactorOptions;
+use crate::plan::Step;
+use crate::tiers::Tiers;
+use crate::worker::lookout::forget_history;
+use crate::worker::store;
+use crate::worker::volume::{Outcome, VolumeWorker};
+
+/// Tries to compact a volume on which another compactor works.
+const BUSY_TRIES: usize = 20;
+/// Pause between two of them.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
+
+/// Compacts the volumes of a store.
+#[derive(Clone, Debug)]
+pub struct Compactor {
+    tiers: Tiers,
+    options: CompactorOptions,
+}
+
+/// A compactor that runs beside its host until it is stopped. Dropping it abandons what it does, which
+/// is safe, and leaves its claims to run out.
+#[derive(Debug)]
+pub struct Running {
+    stop: watch::Sender<bool>,
+    task: Task,
+}
+
+impl Compactor {
+    /// A compactor over these tiers. Does nothing yet.
+    #[must_use]
+    pub fn new(tiers: Tiers, options: CompactorOptions) -> Compactor {
+        Compactor { tiers, options }
+    }
+
+    /// Looks after all volumes, those of other hosts too, beside the caller.
+    #[must_use]
+    pub fn start(self) -> Running {
+        let (stop, stopped) = watch::channel(false);
+        let env = self.tiers.env.clone();
+        let task = env.spawn(async move { self.run(None, &stopped).await });
+        Running { stop, task }
+    }
+
+    /// Looks after all volumes, or those called `only`, until `stop` is set; then gives all claims back.
+    pub async fn run(&self, only: Option<&BTreeSet<VolumeName>>, stop: &watch::Receiver<bool>) {
+        store::run(&self.tiers, &self.options, only, stop).await;
+    }
+
+    /// Does what is due for a volume, until nothing is: with [`Effort::Thorough`] all that is staged is
+    /// flushed, and everything merged. Waits for a while if another compactor is at it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such volume, `Unavailable` when a tier does not answer or another
+    /// compactor stays at it, `Corrupt` when stored bytes are not what was written.
+    pub async fn compact(&self, volume: VolumeId, effort: Effort) -> Result<()> {
+        let (_stop, stopped) = watch::channel(false);
+        let mut worker = self.worker(volume, stopped).await?;
+        for _ in 0..BUSY_TRIES {
+            let outcome = worker.work(effort).await?;
+            if let Some(revision) = worker.take_flushed() {
+                forget_history(worker.volume(), revision).await;
+            }
+            if outcome == Outcome::Done {
+                return Ok(());
+            }
+            self.tiers.env.sleep(self.tiers.env.jittered(BUSY_PAUSE)).await;
+        }
+        let message = format!("another compactor is working on the volume: {volume}");
+        Err(Error::new(ErrorKind::Unavailable, message))
+    }
+
+    /// What [`Compactor::compact`] would do now. What one step makes due is not foreseen.
+    ///
+    /// # Errors
+    /// As [`Compactor::compact`].
+    pub async fn plan(&self, volume: VolumeId, effort: Effort) -> Result<Vec<Step>> {
+        let (_stop, stopped) = watch::channel(false);
+        let worker = self.worker(volume, stopped).await?;
+        worker.dry_run(effort).await.map_err(|interrupt| match interrupt {
+            Interrupt::Failed(error) => error,
+            Interrupt::ClaimLost | Interrupt::Overtaken => {
+                Error::new(ErrorKind::Unavailable, "the volume changed while the plan was made")
+            }
+        })
+    }
+
+    async fn worker(
+        &self,
+        volume: VolumeId,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<VolumeWorker> {
+        VolumeWorker::open(self.tiers.volume(volume), self.options.clone(), stopped).await
+    }
+}
+
+impl Running {
+    /// Ends the work: what is being done is abandoned, claims are given back.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.task.join().await;
+    }
+}

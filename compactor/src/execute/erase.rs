@@ -1,0 +1,113 @@
+//! Erases what is left of deleted volumes: objects first, then keys, so that it can be begun again.
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use pagestore::internal::meta::keys::{SENTINEL_SESSION, StoreKeys};
+use pagestore::internal::meta::{Compare, KeyRange, MetaStore, Op, Projection, RangeRequest};
+use pagestore::internal::types::VolumeId;
+
+use crate::claim::Claim;
+use crate::interrupt::{Interrupt, Work};
+use crate::volume::Volume;
+
+/// Keys deleted by one transaction.
+const BATCH_KEYS: usize = 5_000;
+/// Names of objects held in memory.
+const BATCH_OBJECTS: usize = 1_000;
+/// Deletions of objects that are under way at once.
+const CONCURRENT: usize = 8;
+
+/// What erasing a volume came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Erased {
+    /// Nothing of the volume is left.
+    All,
+    /// A session still holds a snapshot of it, or a writer an upload: try again later.
+    Held,
+}
+
+/// The ids of all volumes that have keys, deleted ones too. One request each.
+pub(crate) async fn find_volumes(
+    meta: &dyn MetaStore,
+    keys: &StoreKeys,
+) -> Work<BTreeSet<VolumeId>> {
+    let all = keys.volumes();
+    let mut request = RangeRequest::new(all.clone()).limit(1).project(Projection::KeysOnly);
+    let mut found = BTreeSet::new();
+    loop {
+        let response = meta.range(request.clone()).await?;
+        let Some(kv) = response.kvs.first() else { return Ok(found) };
+        let id = kv.key.strip_prefix(all.start.as_ref()).and_then(|rest| rest.first_chunk::<8>());
+        let Some(id) = id.map(|id| VolumeId(u64::from_be_bytes(*id))) else {
+            // None of ours; pass over it.
+            request.keys.start = [&kv.key, &[0][..]].concat().into();
+            continue;
+        };
+        found.insert(id);
+        let Some(next) = keys.volume(id).everything().end else { return Ok(found) };
+        request.keys.start = next;
+    }
+}
+
+/// Erases a volume whose metadata is gone.
+pub(crate) async fn erase(claim: Claim) -> Work<Erased> {
+    let volume = claim.volume().clone();
+    if is_held(&volume).await? {
+        claim.release().await;
+        return Ok(Erased::Held);
+    }
+    erase_objects(&volume).await?;
+    for range in [volume.keys.commits(), volume.keys.all_pointers(), volume.keys.all_staged()] {
+        erase_keys(&claim, range).await?;
+    }
+    // What is left are few keys, the claim among them.
+    let gone = Compare::absent(volume.keys.metadata());
+    claim.txn(vec![gone], vec![Op::Delete(volume.keys.everything())]).await?;
+    claim.release().await;
+    tracing::info!(volume = %volume.id(), "erased a deleted volume");
+    Ok(Erased::All)
+}
+
+/// True while a session reads the volume or a writer uploads to it.
+async fn is_held(volume: &Volume) -> Work<bool> {
+    let sentinel = volume.keys.pin(SENTINEL_SESSION);
+    for range in [volume.keys.pins(), volume.keys.holds(), volume.keys.intents()] {
+        let request = RangeRequest::new(range).limit(2).project(Projection::KeysOnly);
+        let found = volume.meta.range(request).await?;
+        if found.kvs.iter().any(|kv| kv.key != sentinel) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Deletes all objects of the volume. Any failure of the listing ends it.
+pub(crate) async fn erase_objects(volume: &Volume) -> Work<()> {
+    let mut batches = volume.blobs.list(volume.id()).try_chunks(BATCH_OBJECTS);
+    while let Some(batch) = batches.try_next().await.map_err(|error| error.1)? {
+        let deletes: Vec<_> =
+            batch.iter().map(|listed| volume.blobs.delete(&listed.name)).collect();
+        stream::iter(deletes).buffer_unordered(CONCURRENT).try_collect::<()>().await?;
+    }
+    Ok(())
+}
+
+/// Deletes the keys of `range`, a bounded number at a time.
+async fn erase_keys(claim: &Claim, range: KeyRange) -> Work<()> {
+    let volume = claim.volume();
+    loop {
+        let request = RangeRequest::new(range.clone()).project(Projection::KeysOnly);
+        let found = volume.meta.range(request.limit(BATCH_KEYS)).await?;
+        let (Some(first), Some(last)) = (found.kvs.first(), found.kvs.last()) else {
+            return Ok(());
+        };
+        let end = [&last.key, &[0][..]].concat();
+        let batch = KeyRange::span(first.key.clone(), end);
+        let gone = Compare::absent(volume.keys.metadata());
+        if !claim.txn(vec![gone], vec![Op::Delete(batch)]).await?.succeeded {
+            return Err(Interrupt::Overtaken);
+        }
+    }
+}

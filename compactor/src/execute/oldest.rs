@@ -1,0 +1,32 @@
+//! Raises the oldest readable revision.
+
+use pagestore::internal::meta::records::{Oldest, Record, decode_pin, encode_pin};
+use pagestore::internal::meta::{Compare, CompareOp, Target};
+use pagestore::internal::mirror::{self, At};
+use pagestore::internal::types::Revision;
+
+use crate::claim::Claim;
+use crate::interrupt::{Interrupt, Work};
+use crate::volume::Volume;
+
+/// The oldest revision that any session holds.
+pub(crate) async fn read_oldest_pin(volume: &Volume) -> Work<Revision> {
+    let scan = mirror::scan(volume.meta.as_ref(), &volume.keys.pins(), None).await?;
+    let pins = scan.kvs.iter().map(|kv| decode_pin(&volume.keys, kv));
+    let pins: Result<Vec<Revision>, _> = pins.collect();
+    Ok(pins?.into_iter().min().unwrap_or(Revision::ZERO))
+}
+
+/// Puts `to` in the place of `from`, unless a session holds something older by now; returns the
+/// revision at which it was put. Whatever leaves versions out reads points and holds after that.
+pub(crate) async fn raise(claim: &Claim, from: &At<Oldest>, to: Oldest) -> Work<Revision> {
+    let keys = &claim.volume().keys;
+    let mut compares = vec![Compare::modified(keys.oldest(), from.modified)];
+    if let Some(below) = to.readable.0.checked_sub(1) {
+        // Holds for every pin; the sentinel keeps the range from being empty.
+        let target = Target::Value(encode_pin(Revision(below)));
+        compares.push(Compare { keys: keys.pins(), op: CompareOp::Greater, target });
+    }
+    let response = claim.txn(compares, vec![to.put(keys, keys.oldest())]).await?;
+    if response.succeeded { Ok(response.revision) } else { Err(Interrupt::Overtaken) }
+}

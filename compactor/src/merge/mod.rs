@@ -1,0 +1,6 @@
+//! Which files to merge, and which bodies to copy meanwhile. Pure.
+
+pub mod bodies;
+pub mod pick;
+#[cfg(test)]
+pub(crate) mod testing;

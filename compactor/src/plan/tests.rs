@@ -1,0 +1,119 @@
+use pagestore::internal::types::PageSize;
+
+use super::*;
+use crate::merge::bodies::DroppedBodies;
+use crate::merge::testing::{entry, file, of_revisions, pointing};
+
+const NOW_MS: u64 = 10_000_000;
+
+fn oldest(readable: u64) -> Oldest {
+    Oldest { readable: Revision(readable), log_from: Revision(1) }
+}
+
+fn quiet() -> Situation<'static> {
+    Situation {
+        effort: Effort::Usual,
+        now_ms: NOW_MS,
+        staged: Staged {
+            commit_count: 3,
+            bytes: 99,
+            page_count: 3,
+            oldest_ms: Some(NOW_MS - 59_999),
+        },
+        limits: FlushLimits { bytes: 100, count: 10, age: Duration::from_secs(60) },
+        removal: None,
+        oldest: oldest(5),
+        allowed: oldest(5),
+        files: Files {
+            listed: vec![],
+            dropped: vec![],
+            page_size: PageSize::DEFAULT,
+            floor: Revision(50),
+            oldest: Revision(5),
+            log_from: Revision(1),
+            point_count: 0,
+        },
+        level_lists: vec![],
+    }
+}
+
+fn flush_reason(situation: &Situation<'_>) -> Option<FlushReason> {
+    match next(situation)?.action {
+        Action::Flush(reason) => Some(reason),
+        other => panic!("not a flush: {other}"),
+    }
+}
+
+#[test]
+fn nothing_is_due_below_all_limits() {
+    assert_eq!(next(&quiet()), None);
+    assert_eq!(next(&Situation { allowed: oldest(7), ..quiet() }), None, "nothing to leave out");
+}
+
+#[test]
+fn bytes_count_and_age_make_a_flush_due() {
+    let mut situation = quiet();
+    situation.staged.bytes = 100;
+    assert_eq!(flush_reason(&situation), Some(FlushReason::Bytes(100)));
+    let mut situation = quiet();
+    situation.staged.commit_count = 10;
+    assert_eq!(flush_reason(&situation), Some(FlushReason::Count(10)));
+    let mut situation = quiet();
+    situation.staged.page_count = 11;
+    assert_eq!(flush_reason(&situation), Some(FlushReason::Count(11)));
+    let situation = Situation { now_ms: NOW_MS + 1, ..quiet() };
+    assert_eq!(flush_reason(&situation), Some(FlushReason::Age(Duration::from_secs(60))));
+}
+
+#[test]
+fn a_thorough_compaction_flushes_whatever_is_staged() {
+    let mut situation = Situation { effort: Effort::Thorough, ..quiet() };
+    assert_eq!(flush_reason(&situation), Some(FlushReason::Thorough));
+    situation.staged = Staged::default();
+    assert_eq!(next(&situation), None);
+}
+
+#[test]
+fn what_was_begun_is_finished_first() {
+    let mut situation = Situation { removal: Some(Revision(40)), ..quiet() };
+    situation.staged.bytes = 100;
+    assert_eq!(next(&situation).unwrap().action, Action::Remove(Revision(40)));
+}
+
+#[test]
+fn the_oldest_revision_is_raised_before_anything_is_left_out() {
+    let mut situation = Situation { allowed: oldest(7), ..quiet() };
+    situation.staged.bytes = 100;
+    let step = next(&situation).unwrap();
+    assert_eq!(step.raise, Some(oldest(7)));
+    assert_eq!(
+        step.to_string(),
+        "raise the oldest readable revision to 7, then flush: 100 bytes are staged"
+    );
+}
+
+#[test]
+fn raising_the_oldest_revision_may_be_what_makes_a_merge_due() {
+    let mut file = of_revisions(entry(1, 1, 0..=9), 1..=7);
+    file.version_count = 3 * file.page_count;
+    let mut situation = quiet();
+    situation.files.listed = vec![&file];
+    assert_eq!(next(&situation), None);
+    situation.allowed = oldest(7);
+    let step = next(&situation).unwrap();
+    assert_eq!(step.raise, Some(oldest(7)));
+    assert!(matches!(step.action, Action::Merge(_)));
+}
+
+#[test]
+fn dropped_files_go_once_nobody_reads_them() {
+    let dropped =
+        |n| DroppedBodies { file: file(n), dropped_at: Revision(20), bytes: 1, body_count: 1 };
+    let listed = pointing(entry(1, 1, 0..=9), &[(8, 1)]);
+    let mut situation = quiet();
+    situation.files.listed = vec![&listed];
+    situation.files.dropped = vec![dropped(7), dropped(8)];
+    assert_eq!(next(&situation).unwrap().action, Action::Delete(vec![file(7)]));
+    situation.level_lists = vec![Revision(19)];
+    assert_eq!(next(&situation), None);
+}

@@ -1,0 +1,128 @@
+//! Waits until something is due for one volume, for as long as the volume is there.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use pagestore::internal::meta::MetaError;
+use pagestore::internal::types::Revision;
+use pagestore::{ErrorKind, Result};
+
+use super::volume::{Outcome, VolumeWorker};
+use super::{Stop, stopped};
+use crate::claim::Claim;
+use crate::execute::erase::{Erased, erase};
+use crate::interrupt::Interrupt;
+use crate::merge::pick::Effort;
+use crate::options::CompactorOptions;
+use crate::volume::Volume;
+
+/// Pause after news of a volume, before it is looked at: many commits cost one look.
+const SETTLE: Duration = Duration::from_millis(200);
+/// A volume is worked on so often without news: for what only time makes due.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// Pause while another compactor has the claim: a little longer than its lease lives.
+const BUSY_PAUSE: Duration = Duration::from_secs(12);
+/// First and longest pause while something waits for readers to move on.
+const WAIT_PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+/// First and longest pause after a failure.
+const FAILURE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long after a flush history is forgotten, so that watchers are not overtaken.
+const HISTORY_SLACK: Duration = Duration::from_secs(5);
+
+/// Looks after a volume until it is deleted and erased, or `stop` is set.
+pub(crate) async fn look_after(volume: Volume, options: CompactorOptions, stop: Stop) {
+    let mut pause = FAILURE_PAUSE.0;
+    loop {
+        let began = volume.env.now();
+        let ended = match follow(&volume, &options, &stop).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                erase_all(&volume, &options, &stop).await
+            }
+            ended => ended,
+        };
+        let Err(error) = ended else { return };
+        tracing::warn!(volume = %volume.id(), %error, "compaction failed; it will be tried again");
+        if volume.env.now() - began > FAILURE_PAUSE.1 {
+            pause = FAILURE_PAUSE.0;
+        }
+        tokio::select! {
+            () = volume.env.sleep(volume.env.jittered(pause)) => {}
+            () = stopped(&stop) => return,
+        }
+        pause = (pause * 2).min(FAILURE_PAUSE.1);
+    }
+}
+
+/// Works whenever something is due, until `stop` is set. `NotFound`: the volume was deleted.
+async fn follow(volume: &Volume, options: &CompactorOptions, stop: &Stop) -> Result<()> {
+    let mut worker = VolumeWorker::open(volume.clone(), options.clone(), stop.clone()).await?;
+    // At first for what others may have left undone.
+    let mut is_due = true;
+    let mut waiting = WAIT_PAUSE.0;
+    let mut history: Option<(Instant, Revision)> = None;
+    loop {
+        let outcome = if is_due { worker.work(Effort::Usual).await? } else { Outcome::Done };
+        if let Some(revision) = worker.take_flushed() {
+            history = Some((volume.env.now() + HISTORY_SLACK, revision));
+        }
+        let state = worker.mirror().state()?;
+        let mut wait = worker.flush_in(&state).unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
+        if outcome == Outcome::Busy {
+            wait = wait.min(BUSY_PAUSE);
+        } else if worker.may_be_due(&state) {
+            wait = waiting;
+            waiting = (waiting * 2).min(WAIT_PAUSE.1);
+        } else {
+            waiting = WAIT_PAUSE.0;
+        }
+        let forget = history.map_or(LOOK_EVERY, |(at, _)| at - volume.env.now());
+        is_due = tokio::select! {
+            () = stopped(stop) => return Ok(()),
+            () = volume.env.sleep(volume.env.jittered(wait)) => true,
+            () = volume.env.sleep(forget) => {
+                if let Some((_, revision)) = history.take() {
+                    forget_history(volume, revision).await;
+                }
+                false
+            }
+            changed = worker.mirror().changed(state.revision) => {
+                changed?;
+                volume.env.sleep(SETTLE).await;
+                outcome == Outcome::Done && worker.may_be_due(&*worker.mirror().state()?)
+            }
+        };
+    }
+}
+
+/// Lets the meta tier forget superseded versions of keys up to `revision`.
+pub(crate) async fn forget_history(volume: &Volume, revision: Revision) {
+    match volume.meta.compact(revision).await {
+        Ok(()) | Err(MetaError::Compacted { .. }) => {}
+        Err(error) => {
+            tracing::debug!(volume = %volume.id(), %error, "the meta tier's history was not compacted");
+        }
+    }
+}
+
+/// Erases what is left of a deleted volume, once nobody holds any of it.
+async fn erase_all(volume: &Volume, options: &CompactorOptions, stop: &Stop) -> Result<()> {
+    let mut pause = WAIT_PAUSE.0;
+    loop {
+        let erased = match Claim::take(volume, &options.owner).await {
+            Ok(Some(claim)) => erase(claim).await,
+            Ok(None) => Ok(Erased::Held),
+            Err(interrupt) => Err(interrupt),
+        };
+        match erased {
+            Ok(Erased::All) => return Ok(()),
+            Ok(Erased::Held) | Err(Interrupt::ClaimLost | Interrupt::Overtaken) => {}
+            Err(Interrupt::Failed(error)) => return Err(error),
+        }
+        tokio::select! {
+            () = volume.env.sleep(volume.env.jittered(pause)) => {}
+            () = stopped(stop) => return Ok(()),
+        }
+        pause = (pause * 2).min(WAIT_PAUSE.1);
+    }
+}

@@ -1,0 +1,351 @@
+//! Works on one volume: takes the claim, carries out steps until nothing is due, gives the claim back.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use pagestore::Result;
+use pagestore::internal::meta::records::{Job, Oldest};
+use pagestore::internal::mirror::{Mirror, VolumeState};
+use pagestore::internal::types::{Keep, Revision};
+
+use crate::claim::Claim;
+use crate::execute::bodies::OpenFiles;
+use crate::execute::delete::{delete, read_level_lists};
+use crate::execute::discard::discard;
+use crate::execute::oldest::{raise, read_oldest_pin};
+use crate::execute::{flush, merge, remove};
+use crate::gc::sweep;
+use crate::interrupt::{Interrupt, Work};
+use crate::merge::bodies::DroppedBodies;
+use crate::merge::pick::{Effort, Files};
+use crate::options::CompactorOptions;
+use crate::plan::oldest::{Holders, LOG_KEEP, decide_oldest};
+use crate::plan::{self, Action, FlushLimits, Situation, Staged, Step};
+use crate::progress::{Progress, Reporter};
+use crate::timeline::read_settled;
+use crate::volume::Volume;
+use crate::worker::{Stop, stopped};
+
+/// Steps in one go: then the claim is given back, so that another compactor may have a turn.
+const MAX_STEPS: usize = 10_000;
+/// Plans in a row that were overtaken before they could be published.
+const MAX_OVERTAKEN: usize = 8;
+/// How often what nobody names is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// How a go at a volume ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing is due any more.
+    Done,
+    /// Another compactor has the claim, or took it.
+    Busy,
+}
+
+/// One volume that is looked after.
+#[derive(Debug)]
+pub(crate) struct VolumeWorker {
+    volume: Volume,
+    mirror: Mirror,
+    options: CompactorOptions,
+    swept: Option<Instant>,
+    /// A removal that was begun.
+    removal: Option<Revision>,
+    /// A page was too hot for its staged contents to be removed.
+    left_staged: bool,
+    /// What was flushed last: history before it serves nobody.
+    flushed: Option<Revision>,
+    stop: Stop,
+}
+
+impl VolumeWorker {
+    pub(crate) async fn open(
+        volume: Volume,
+        options: CompactorOptions,
+        stop: Stop,
+    ) -> Result<VolumeWorker> {
+        let (meta, keys, env) = (volume.meta.clone(), volume.keys.clone(), volume.env.clone());
+        let mirror = Mirror::open(meta, keys, env).await?;
+        Ok(VolumeWorker {
+            volume,
+            mirror,
+            options,
+            swept: None,
+            removal: None,
+            left_staged: false,
+            flushed: None,
+            stop,
+        })
+    }
+
+    pub(crate) fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    pub(crate) fn mirror(&self) -> &Mirror {
+        &self.mirror
+    }
+
+    /// Does everything that is due, unless another compactor is at it.
+    pub(crate) async fn work(&mut self, effort: Effort) -> Result<Outcome> {
+        let claim = match Claim::take(&self.volume, &self.options.owner).await {
+            Ok(Some(claim)) => claim,
+            Ok(None) | Err(Interrupt::ClaimLost | Interrupt::Overtaken) => {
+                return Ok(Outcome::Busy);
+            }
+            Err(Interrupt::Failed(error)) => return Err(error),
+        };
+        let stop = self.stop.clone();
+        let worked = tokio::select! {
+            worked = self.steps(&claim, effort) => worked,
+            () = claim.lost() => Err(Interrupt::ClaimLost),
+            // Whatever is being written is abandoned; the next compactor throws it away.
+            () = stopped(&stop) => Ok(()),
+        };
+        let worked = match worked {
+            // What a compactor finds that was overtaken without noticing may look broken.
+            Err(Interrupt::Failed(error)) if claim.txn(vec![], vec![]).await.is_err() => {
+                tracing::debug!(volume = %self.volume.id(), %error, "failed after the claim was lost");
+                Err(Interrupt::ClaimLost)
+            }
+            worked => worked,
+        };
+        claim.release().await;
+        match worked {
+            Ok(()) => Ok(Outcome::Done),
+            Err(Interrupt::ClaimLost | Interrupt::Overtaken) => Ok(Outcome::Busy),
+            Err(Interrupt::Failed(error)) => {
+                Err(error.context(format!("volume {}", self.volume.id())))
+            }
+        }
+    }
+
+    async fn steps(&mut self, claim: &Claim, effort: Effort) -> Work<()> {
+        self.resume(claim).await?;
+        self.sweep(claim).await?;
+        let mut state = self.mirror.fresh().await?;
+        let (mut overtaken, open) = (0, OpenFiles::default());
+        for _ in 0..MAX_STEPS {
+            let situation = self.gather(&state, &open, effort).await?;
+            let Some(step) = plan::next(&situation.as_situation(&state)) else { return Ok(()) };
+            tracing::info!(volume = %self.volume.id(), "{step}");
+            match self.carry_out(claim, &state, &step).await {
+                Ok(revision) => {
+                    overtaken = 0;
+                    state = self.mirror.reach(revision).await?;
+                }
+                Err(Interrupt::Overtaken) if overtaken < MAX_OVERTAKEN => {
+                    overtaken += 1;
+                    state = self.mirror.fresh().await?;
+                }
+                Err(interrupt) => return Err(interrupt),
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes what the compactor before began, or throws it away.
+    async fn resume(&mut self, claim: &Claim) -> Work<()> {
+        match claim.leftover().await? {
+            None => {}
+            Some(Job::Remove { up_to }) => self.removal = Some(up_to),
+            Some(Job::Write { named_at, files }) => {
+                discard(claim, named_at, &files).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep(&mut self, claim: &Claim) -> Work<()> {
+        let now = self.volume.env.now();
+        let is_due = self.swept.is_none_or(|swept| now - swept >= SWEEP_EVERY);
+        if is_due || self.left_staged {
+            let swept = sweep::sweep_staged(claim).await?;
+            tracing::debug!(volume = %self.volume.id(), ?swept, "swept the meta tier");
+            self.left_staged = false;
+        }
+        if is_due {
+            let swept = sweep::sweep_objects(claim).await?;
+            tracing::debug!(volume = %self.volume.id(), ?swept, "swept the blob tier");
+            self.swept = Some(now);
+        }
+        Ok(())
+    }
+
+    /// Does one step; returns the revision that the mirror has to reach before the next is planned.
+    async fn carry_out(
+        &mut self,
+        claim: &Claim,
+        state: &VolumeState,
+        step: &Step,
+    ) -> Work<Revision> {
+        let raised = match step.raise {
+            None => None,
+            Some(to) => {
+                let revision = raise(claim, &state.oldest, to).await?;
+                Some(self.mirror.reach(revision).await?)
+            }
+        };
+        let state = raised.as_deref().unwrap_or(state);
+        let reporter = Reporter { volume: self.volume.id(), options: &self.options };
+        match &step.action {
+            Action::Remove(up_to) => {
+                reporter.tell(Progress::Removing);
+                let removed = remove::remove(claim, *up_to).await?;
+                tracing::debug!(volume = %self.volume.id(), ?removed, "removed what was flushed");
+                self.left_staged |= removed.hot_count > 0;
+                claim.end().await?;
+                self.removal = None;
+                Ok(state.revision)
+            }
+            Action::Flush(_) => {
+                let up_to = state.revision;
+                let revision = flush::flush(claim, state, &reporter).await?;
+                (self.removal, self.flushed) = (Some(up_to), Some(up_to));
+                Ok(revision)
+            }
+            Action::Merge(plan) => merge::merge(claim, state, plan, &reporter).await,
+            Action::Move(plan) => merge::relocate(claim, state, plan).await,
+            Action::Delete(files) => {
+                reporter.tell(Progress::Deleting { total: files.len() as u64 });
+                delete(claim, state, files).await
+            }
+        }
+    }
+
+    /// Reads what a plan is made on.
+    async fn gather(
+        &self,
+        state: &VolumeState,
+        open: &OpenFiles,
+        effort: Effort,
+    ) -> Work<Gathered> {
+        let level_lists = if state.dropped.is_empty() {
+            Vec::new()
+        } else {
+            read_level_lists(&self.volume).await?
+        };
+        Ok(Gathered {
+            effort,
+            now_ms: self.volume.env.wall_ms(),
+            limits: self.limits(),
+            removal: self.removal,
+            allowed: self.read_allowed(state, open).await?,
+            level_lists,
+        })
+    }
+
+    /// How far the oldest readable revision may be raised.
+    async fn read_allowed(&self, state: &VolumeState, open: &OpenFiles) -> Work<Oldest> {
+        let volume = &self.volume;
+        let before = |keep: Duration| {
+            let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+            volume.env.wall_ms().saturating_sub(keep_ms)
+        };
+        let keep = state.record.keep;
+        let settled = match keep {
+            Keep::For(keep) => read_settled(volume, state, open, before(keep)).await?,
+            Keep::Nothing | Keep::Forever => Revision::ZERO,
+        };
+        let holders = Holders {
+            keep,
+            oldest_pin: read_oldest_pin(volume).await?,
+            head: state.head,
+            settled,
+            log_settled: read_settled(volume, state, open, before(LOG_KEEP)).await?,
+        };
+        Ok(decide_oldest(state.oldest.record, &holders))
+    }
+
+    fn limits(&self) -> FlushLimits {
+        FlushLimits {
+            bytes: self.options.flush_bytes,
+            count: self.options.flush_versions,
+            age: self.options.flush_age,
+        }
+    }
+
+    /// The revision before which history serves nobody any more, once after each flush.
+    pub(crate) fn take_flushed(&mut self) -> Option<Revision> {
+        self.flushed.take().filter(|_| self.volume.meta.owns_history())
+    }
+
+    /// What is due, without doing anything.
+    pub(crate) async fn dry_run(&self, effort: Effort) -> Work<Vec<Step>> {
+        let state = self.mirror.fresh().await?;
+        let gathered = self.gather(&state, &OpenFiles::default(), effort).await?;
+        Ok(plan::decide_all(&gathered.as_situation(&state)))
+    }
+
+    /// True when something may be due, by what the mirror says alone.
+    pub(crate) fn may_be_due(&self, state: &VolumeState) -> bool {
+        let gathered = Gathered {
+            effort: Effort::Usual,
+            now_ms: self.volume.env.wall_ms(),
+            limits: self.limits(),
+            removal: self.removal,
+            allowed: state.oldest.record,
+            level_lists: Vec::new(),
+        };
+        !plan::decide_all(&gathered.as_situation(state)).is_empty()
+    }
+
+    /// When the oldest staged commit will be old enough to be flushed, from now.
+    pub(crate) fn flush_in(&self, state: &VolumeState) -> Option<Duration> {
+        let made_ms = staged(state).oldest_ms?;
+        let age_ms = self.volume.env.wall_ms().saturating_sub(made_ms);
+        Some(self.options.flush_age.saturating_sub(Duration::from_millis(age_ms)))
+    }
+}
+
+/// What was read besides the mirror's state.
+struct Gathered {
+    effort: Effort,
+    now_ms: u64,
+    limits: FlushLimits,
+    removal: Option<Revision>,
+    allowed: Oldest,
+    level_lists: Vec<Revision>,
+}
+
+impl Gathered {
+    fn as_situation<'a>(&self, state: &'a VolumeState) -> Situation<'a> {
+        let dropped = state.dropped.iter().map(|(file, dropped)| DroppedBodies {
+            file: *file,
+            dropped_at: dropped.modified,
+            bytes: dropped.record.bytes,
+            body_count: dropped.record.body_count,
+        });
+        Situation {
+            effort: self.effort,
+            now_ms: self.now_ms,
+            staged: staged(state),
+            limits: self.limits,
+            removal: self.removal,
+            oldest: state.oldest.record,
+            allowed: self.allowed,
+            files: Files {
+                listed: state.levels.files().map(AsRef::as_ref).collect(),
+                dropped: dropped.collect(),
+                page_size: state.record.page_size,
+                floor: state.floor.up_to,
+                oldest: state.oldest.record.readable,
+                log_from: state.oldest.record.log_from,
+                point_count: state.points.len(),
+            },
+            level_lists: self.level_lists.clone(),
+        }
+    }
+}
+
+fn staged(state: &VolumeState) -> Staged {
+    let oldest = state.unflushed().next();
+    let is_empty = oldest.is_none();
+    Staged {
+        commit_count: if is_empty { 0 } else { state.changelog.len() },
+        bytes: state.staged_bytes,
+        page_count: state.staged.len(),
+        oldest_ms: oldest.map(|((_, id), _)| id.made_ms()),
+    }
+}
