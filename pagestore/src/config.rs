@@ -21,6 +21,8 @@ pub struct StoreOptions {
     /// The quota of the meta tier (etcd's `--quota-backend-bytes`): commits are refused at four
     /// fifths of it. 2 GiB by default, as etcd's.
     pub meta_quota_bytes: u64,
+    /// Refuses to make a store where there is none. False by default.
+    pub must_exist: bool,
 }
 
 impl Default for StoreOptions {
@@ -30,6 +32,7 @@ impl Default for StoreOptions {
             index_cache_bytes: DEFAULT_INDEX_CACHE_BYTES,
             staged_budget_bytes: DEFAULT_STAGED_BUDGET,
             meta_quota_bytes: DEFAULT_META_QUOTA,
+            must_exist: false,
         }
     }
 }

@@ -76,6 +76,20 @@ async fn open_embedded(path: PathBuf, env: Env) -> Result<Arc<EmbeddedStore>> {
     Ok(opened.map_err(|_| Error::unavailable("the runtime is shutting down"))??)
 }
 
+/// Fails when the URL is of a directory that holds no store.
+///
+/// # Errors
+/// `NotFound`; `Invalid` for a URL that makes no sense.
+pub fn check_directory(url: &str) -> Result<()> {
+    match parse(url)? {
+        Location::Directory(path) if !path.join("meta").is_dir() => Err(Error::not_found(format!(
+            "there is no store in this place; importing or creating a volume makes one: {}",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn file_url(path: &Path) -> Result<String> {
     url::Url::from_file_path(path)
         .map(String::from)

@@ -87,6 +87,9 @@ impl Store {
     /// As [`Store::open`].
     pub async fn open_with(url: &str, options: StoreOptions) -> Result<Store> {
         let env = Env::system();
+        if options.must_exist {
+            connect::check_directory(url)?;
+        }
         let tiers = connect::connect(url, &env).await?;
         Store::over(tiers, options, env).await
     }
@@ -96,6 +99,9 @@ impl Store {
     pub async fn over(tiers: Tiers, options: StoreOptions, env: Env) -> Result<Store> {
         let Tiers { meta, blobs, root, local } = tiers;
         let keys = StoreKeys::new(root);
+        if options.must_exist {
+            check_made(meta.as_ref(), &keys).await?;
+        }
         check_store(meta.as_ref(), &blobs, &keys, &env, local).await?;
         let used_bytes = Arc::new(AtomicU64::new(0));
         let usage = env.spawn(watch_usage(meta.clone(), env.clone(), used_bytes.clone()));
@@ -221,7 +227,8 @@ impl Store {
     async fn open_id(&self, name: VolumeName, keys: VolumeKeys) -> Result<Volume> {
         let id = keys.id();
         let before = self.shared.open().get(&id).and_then(Weak::upgrade);
-        if let Some(core) = before.filter(|core| core.mirror.state().is_ok()) {
+        let usable = |core: &Arc<Core>| core.mirror.state().is_ok() && !core.session.is_closed();
+        if let Some(core) = before.filter(usable) {
             return Ok(Volume::new(name, core));
         }
         let core = Arc::new(self.shared.open_core(keys).await?);
@@ -317,6 +324,16 @@ fn valid(name: &str) -> Result<VolumeName> {
 
 fn no_such(name: &VolumeName) -> Error {
     Error::not_found(format!("no volume of this name: {name}"))
+}
+
+async fn check_made(meta: &dyn MetaStore, keys: &StoreKeys) -> Result<()> {
+    let found = meta.range(RangeRequest::new(KeyRange::key(keys.store()))).await?;
+    if found.kvs.is_empty() {
+        return Err(Error::not_found(
+            "there is no store in this place; importing or creating a volume makes one",
+        ));
+    }
+    Ok(())
 }
 
 /// Makes the store if there is none, else checks that the tiers belong together: that this is the

@@ -149,6 +149,13 @@ impl Volume {
         Ok(self.core.mirror.state()?.page_count)
     }
 
+    /// Lets go of every revision that this process holds of the volume, at once instead of when its
+    /// lease runs out. To be called last: snapshots and transactions of any clone may get `Expired`
+    /// from here on.
+    pub async fn close(&self) {
+        self.core.session.close().await;
+    }
+
     /// Everything that the volume's watched keys say, as this process knows it.
     #[doc(hidden)]
     pub fn state(&self) -> Result<Arc<VolumeState>> {

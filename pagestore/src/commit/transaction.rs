@@ -131,6 +131,26 @@ impl Transaction {
         Ok(())
     }
 
+    /// Writes a whole page unless the volume has exactly this content already; then the commit will
+    /// conflict with one that changes the page. Tells by the content's hash, without reading the page.
+    /// True when the page was written.
+    ///
+    /// # Errors
+    /// As [`Transaction::write`] and [`Transaction::read`].
+    pub async fn write_if_changed(&mut self, page: PageNo, content: &[u8]) -> Result<bool> {
+        let is_old =
+            self.size.lowest.contains(page) && content.len() == self.core.record.page_size.bytes();
+        if is_old && self.writes.get(page)?.is_none() {
+            let version = self.core.reader.find(self.snapshot.view(), page).await?;
+            if version.hash == self.core.record.secret.hash(page, content) {
+                self.reads.insert(page);
+                return Ok(false);
+            }
+        }
+        self.write(page, Bytes::copy_from_slice(content))?;
+        Ok(true)
+    }
+
     /// Makes the volume `count` pages long: pages beyond are gone, pages added are zeros.
     pub fn truncate(&mut self, count: PageCount) {
         self.wrote = true;

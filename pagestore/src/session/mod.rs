@@ -8,6 +8,7 @@
 //! its next read that needs a store, because readers test the oldest readable revision themselves.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ struct Shared {
     mirror: Arc<Mirror>,
     held: Arc<Held>,
     pin: Mutex<Pin>,
+    /// True once the session was ended; changed under the lock of `pin`.
+    closed: AtomicBool,
 }
 
 /// What the meta tier has of the session; changed under the lock only.
@@ -86,8 +89,16 @@ impl Session {
             holds: BTreeSet::new(),
         };
         let held = Held::new(state.revision);
-        let shared =
-            Shared { id: env.session_id(), meta, keys, env, mirror, held, pin: Mutex::new(pin) };
+        let shared = Shared {
+            id: env.session_id(),
+            meta,
+            keys,
+            env,
+            mirror,
+            held,
+            pin: Mutex::new(pin),
+            closed: AtomicBool::new(false),
+        };
         let shared = Arc::new(shared);
         {
             let mut pin = shared.pin.lock().await;
@@ -128,6 +139,21 @@ impl Session {
         let hold = shared.held.hold(revision);
         shared.put_hold(&mut pin, name, revision, &state).await?;
         Ok(hold)
+    }
+
+    /// True once the session was ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Relaxed)
+    }
+
+    /// Ends the session at once instead of when its lease runs out: nothing holds its revisions any
+    /// more.
+    pub(crate) async fn close(&self) {
+        let pin = self.shared.pin.lock().await;
+        self.shared.closed.store(true, Ordering::Relaxed);
+        if let Err(error) = self.shared.meta.lease_revoke(pin.lease).await {
+            tracing::debug!(volume = %self.shared.keys.id(), %error, "a session's lease was left to run out");
+        }
     }
 }
 
@@ -235,6 +261,9 @@ impl Shared {
     /// Keeps the lease, raises the pin and the level list, lets go of holds.
     async fn tick(&self) -> Result<()> {
         let mut pin = self.pin.lock().await;
+        if self.closed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let state = self.mirror.state()?;
         let alive = match self.meta.lease_keep_alive(pin.lease).await {
             Ok(_) => true,
