@@ -20,6 +20,7 @@ pub mod error;
 pub mod fetch;
 #[doc(hidden)]
 pub mod file;
+pub mod inspect;
 #[doc(hidden)]
 pub mod levels;
 #[doc(hidden)]

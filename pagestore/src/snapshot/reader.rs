@@ -233,7 +233,10 @@ impl Reader {
     }
 
     /// The content that a delta is against: whole in the meta tier, or in a file.
-    async fn base(&self, page: PageNo, base: ContentHash) -> Result<Option<Bytes>> {
+    ///
+    /// # Errors
+    /// `Unavailable`, `Corrupt`.
+    pub(crate) async fn base(&self, page: PageNo, base: ContentHash) -> Result<Option<Bytes>> {
         if let Some(content) = self.pages.get(&base) {
             return Ok(Some(content));
         }
