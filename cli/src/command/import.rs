@@ -115,7 +115,9 @@ async fn replace(
     let page_count = bytes / page_bytes as u64;
     let mut transaction = volume.begin().await.map_err(|error| (error.into(), false))?;
     fill(&mut transaction, &mut image, page_bytes).await.map_err(|failure| (failure, false))?;
-    transaction.truncate(PageCount(page_count));
+    if transaction.page_count() != PageCount(page_count) {
+        transaction.truncate(PageCount(page_count));
+    }
     let pages_written = transaction.written_count() as u64;
     let committed = match transaction.commit().await {
         Ok(committed) => committed,
