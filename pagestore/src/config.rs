@@ -1,11 +1,9 @@
 //! What a store can be told. Everything has a default that suits most.
 
-use crate::commit::{DEFAULT_META_QUOTA, DEFAULT_STAGED_BUDGET};
+use std::path::PathBuf;
 
-/// Bytes of pages kept in memory by default.
-const DEFAULT_PAGE_CACHE_BYTES: u64 = 64 << 20;
-/// Bytes of file indexes kept in memory by default.
-const DEFAULT_INDEX_CACHE_BYTES: u64 = 32 << 20;
+use crate::cache::{IndexCache, PageCache};
+use crate::commit::{DEFAULT_META_QUOTA, DEFAULT_STAGED_BUDGET};
 
 /// Options of an open store; they hold for this process only.
 #[derive(Clone, Debug)]
@@ -14,6 +12,8 @@ pub struct StoreOptions {
     pub page_cache_bytes: u64,
     /// Bytes of file indexes kept in memory, for all volumes together. 32 MiB by default.
     pub index_cache_bytes: u64,
+    /// Where to keep parts of files on a local disk too. None by default.
+    pub disk_cache: Option<DiskCacheOptions>,
     /// Bytes that one volume may have staged in the meta tier: from half of it on large commits go
     /// straight to files, from three quarters on commits are slowed, at all of it they are refused.
     /// 512 MiB by default.
@@ -25,11 +25,21 @@ pub struct StoreOptions {
     pub must_exist: bool,
 }
 
+/// A cache on a local disk. Processes may share it; it survives them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskCacheOptions {
+    /// A directory of its own, made if it is not there.
+    pub directory: PathBuf,
+    /// Bytes to keep there, about.
+    pub max_bytes: u64,
+}
+
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
         StoreOptions {
-            page_cache_bytes: DEFAULT_PAGE_CACHE_BYTES,
-            index_cache_bytes: DEFAULT_INDEX_CACHE_BYTES,
+            page_cache_bytes: PageCache::DEFAULT_BYTES,
+            index_cache_bytes: IndexCache::DEFAULT_BYTES,
+            disk_cache: None,
             staged_budget_bytes: DEFAULT_STAGED_BUDGET,
             meta_quota_bytes: DEFAULT_META_QUOTA,
             must_exist: false,

@@ -149,6 +149,11 @@ impl Error {
         self
     }
 
+    /// The same without what caused it: for others who waited for what failed.
+    pub(crate) fn copy(&self) -> Error {
+        Error::new(self.kind(), self.to_string())
+    }
+
     /// What the caller can do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -37,7 +37,7 @@ mod volume;
 pub mod wire;
 
 pub use commit::{Committed, Resolution, Transaction};
-pub use config::StoreOptions;
+pub use config::{DiskCacheOptions, StoreOptions};
 pub use env::Env;
 pub use error::{CommitToken, Error, ErrorKind, Result};
 pub use snapshot::Snapshot;

@@ -8,14 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::blob::BlobStore;
-use crate::cache::PageCache;
+use crate::cache::{Caches, DiskCache, IndexCache, PageCache};
 use crate::commit::{Core, Group, Limits};
 use crate::config::StoreOptions;
 use crate::connect::{self, Tiers};
 use crate::env::{Env, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fetch::FileFetcher;
-use crate::fetch::IndexCache;
 use crate::meta::keys::{StoreKeys, VolumeKeys};
 use crate::meta::records::{self, Record, StoreRecord, VolumeRecord};
 use crate::meta::{Compare, KeyRange, MetaStore, Op, RangeRequest, Txn, txn};
@@ -41,8 +40,7 @@ struct Shared {
     keys: StoreKeys,
     env: Env,
     options: StoreOptions,
-    pages: PageCache,
-    indexes: IndexCache,
+    caches: Caches,
     used_bytes: Arc<AtomicU64>,
     open: Mutex<HashMap<VolumeId, Weak<Core>>>,
     _usage: Task,
@@ -109,8 +107,7 @@ impl Store {
             meta,
             blobs,
             keys,
-            pages: PageCache::new(options.page_cache_bytes),
-            indexes: IndexCache::new(options.index_cache_bytes),
+            caches: open_caches(&options, &env).await?,
             env,
             options,
             used_bytes,
@@ -267,6 +264,20 @@ impl Store {
     }
 }
 
+async fn open_caches(options: &StoreOptions, env: &Env) -> Result<Caches> {
+    let disk = match &options.disk_cache {
+        None => None,
+        Some(disk) => {
+            Some(Arc::new(DiskCache::open(disk.directory.clone(), disk.max_bytes, env).await?))
+        }
+    };
+    Ok(Caches {
+        pages: PageCache::new(options.page_cache_bytes),
+        indexes: IndexCache::new(options.index_cache_bytes),
+        disk,
+    })
+}
+
 impl Shared {
     fn open(&self) -> MutexGuard<'_, HashMap<VolumeId, Weak<Core>>> {
         self.open.lock().expect("BUG: nothing panics while it holds the list of open volumes")
@@ -279,14 +290,7 @@ impl Shared {
             Session::open(meta.clone(), keys.clone(), env.clone(), mirror.clone()).await?;
         let state = mirror.state()?;
         let record = state.record.clone();
-        let files = FileFetcher::new(
-            keys.id(),
-            &record,
-            self.blobs.clone(),
-            self.pages.clone(),
-            self.indexes.clone(),
-            env.clone(),
-        );
+        let files = FileFetcher::new(keys.id(), &record, self.blobs.clone(), self.caches.clone());
         let reader = Reader {
             meta: meta.clone(),
             keys: keys.clone(),
@@ -294,7 +298,7 @@ impl Shared {
             record: record.clone(),
             mirror: mirror.clone(),
             files: Arc::new(files),
-            pages: self.pages.clone(),
+            pages: self.caches.pages.clone(),
             zeros: Bytes::from(vec![0; record.page_size.bytes()]),
             staged: Default::default(),
         };

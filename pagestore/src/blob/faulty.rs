@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,9 +12,9 @@ use futures::stream::{self, BoxStream};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
-    MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
 
 /// What goes wrong with one request.
@@ -46,7 +45,6 @@ pub(crate) struct Faulty {
     plan: Mutex<VecDeque<Fault>>,
     latency: Duration,
     ignores_create: bool,
-    ranges: Mutex<Vec<Range<u64>>>,
 }
 
 impl Faulty {
@@ -63,11 +61,6 @@ impl Faulty {
     /// What the next requests get, in place of what was planned before.
     pub(crate) fn plan(&self, faults: impl IntoIterator<Item = Fault>) {
         *self.plan.lock().unwrap() = faults.into_iter().collect();
-    }
-
-    /// The ranges read since this was last asked.
-    pub(crate) fn take_ranges(&self) -> Vec<Range<u64>> {
-        std::mem::take(&mut self.ranges.lock().unwrap())
     }
 
     async fn next(&self) -> Result<Fault> {
@@ -128,9 +121,6 @@ impl ObjectStore for Faulty {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let fault = self.next().await?;
-        if let Some(GetRange::Bounded(range)) = &options.range {
-            self.ranges.lock().unwrap().push(range.clone());
-        }
         let answer = self.inner.get_opts(location, options).await?;
         let (meta, range, attributes) =
             (answer.meta.clone(), answer.range.clone(), answer.attributes.clone());

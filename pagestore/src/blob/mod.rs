@@ -72,6 +72,11 @@ impl BlobStore {
         &self.place
     }
 
+    /// Clock and tasks of whoever reads from it.
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
     /// What has been asked of it so far, by all clones of this store.
     #[must_use]
     pub fn counts(&self) -> BlobCounts {

@@ -112,7 +112,7 @@ impl<K: Eq + Hash, V: Clone> Leader<K, V> {
         drop(self);
         // The followers hold copies at most for a moment; the leader's caller gets the original
         // when it can, for the sake of its source.
-        landed.map_err(|shared| Arc::try_unwrap(shared).unwrap_or_else(|shared| copy(&shared)))
+        landed.map_err(|shared| Arc::try_unwrap(shared).unwrap_or_else(|shared| shared.copy()))
     }
 }
 
@@ -128,12 +128,8 @@ impl<V: Clone> Follower<V> {
     /// What the leader landed with; `None` when it was dropped before, so that one must ask anew.
     pub async fn result(mut self) -> Option<Result<V>> {
         let landed = self.0.wait_for(Option::is_some).await.ok()?.clone()?;
-        Some(landed.map_err(|shared| copy(&shared)))
+        Some(landed.map_err(|shared| shared.copy()))
     }
-}
-
-fn copy(shared: &Error) -> Error {
-    Error::new(shared.kind(), shared.to_string())
 }
 
 impl<K, V> Clone for SingleFlight<K, V> {

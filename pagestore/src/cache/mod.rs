@@ -7,8 +7,34 @@
 
 mod disk;
 mod flight;
+mod index;
 mod pages;
+
+use std::sync::Arc;
 
 pub use disk::{DiskCache, FrameKey};
 pub use flight::{Flight, Follower, Leader, SingleFlight};
+pub use index::IndexCache;
 pub use pages::PageCache;
+
+/// The caches of a store, shared by its volumes.
+#[derive(Clone, Debug)]
+pub struct Caches {
+    /// Pages in memory.
+    pub pages: PageCache,
+    /// Indexes of files in memory.
+    pub indexes: IndexCache,
+    /// Frames on a local disk.
+    pub disk: Option<Arc<DiskCache>>,
+}
+
+impl Default for Caches {
+    /// In memory, of the default sizes.
+    fn default() -> Caches {
+        Caches {
+            pages: PageCache::new(PageCache::DEFAULT_BYTES),
+            indexes: IndexCache::new(IndexCache::DEFAULT_BYTES),
+            disk: None,
+        }
+    }
+}

@@ -1,195 +1,278 @@
-//! Reading files: tails, index blocks and frames, by way of the caches.
+//! Reading files: tails, indexes and pages through the caches, as few requests as the way of reading
+//! allows.
+//!
+//! Owns when and how much is fetched. It never decides which file holds a page (that is the levels'
+//! work), and never hands out a page whose bytes do not have the hash that the index names.
+//!
+//! One lookup costs at most one request for the file's tail, one for index blocks and one for the
+//! frame; what is fetched is cached. A reader that comes forward page after page is noticed: index
+//! blocks are then fetched by the MiB, and frames some MiB ahead of it by several requests at once.
 
+mod ahead;
+mod frames;
+mod index;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use moka::sync::Cache;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::blob::{BlobStore, ObjectName};
-use crate::cache::PageCache;
-use crate::env::Env;
-use crate::error::{Error, Result};
+use crate::cache::{Caches, SingleFlight};
+use crate::error::{Error, ErrorKind, Result};
 use crate::file::{
-    BodyAt, CommitRecord, FileEntry, FileTail, Frame, IndexBlock, IndexEntry, SizeChange,
-    decode_commits,
+    BlockHandle, BodyAt, CommitBlockHandle, CommitRecord, FileEntry, FileTail, IndexBlock,
+    IndexEntry, Location,
 };
 use crate::meta::records::VolumeRecord;
-use crate::types::{ContentHash, FileId, HashSecret, PageNo, PageSize, Revision, VolumeId};
+use crate::types::{CommitId, ContentHash, PageNo, Revision, VolumeId};
+use ahead::ReadAhead;
+use frames::Frames;
+use index::{Access, Indexes, SEQUENTIAL_BYTES, runs};
+use streams::Streams;
 
-/// Tails and index blocks of the files of all volumes of a store.
-#[derive(Clone, Debug)]
-pub struct IndexCache(Cache<(FileId, u64), Cached>);
-
-#[derive(Clone, Debug)]
-enum Cached {
-    Tail(Arc<FileTail>),
-    Block(Arc<IndexBlock>),
-}
-
-impl IndexCache {
-    /// A cache of at most `bytes`.
-    #[must_use]
-    pub fn new(bytes: u64) -> IndexCache {
-        let weigh = |_: &(FileId, u64), cached: &Cached| {
-            let weight = match cached {
-                Cached::Tail(tail) => tail.weight(),
-                Cached::Block(block) => block.weight(),
-            };
-            u32::try_from(weight).unwrap_or(u32::MAX)
-        };
-        IndexCache(Cache::builder().max_capacity(bytes).weigher(weigh).build())
-    }
-}
+/// Requests under way for one who reads a whole index.
+const INDEX_SCAN_REQUESTS: usize = 2;
 
 /// Reads the files of one volume.
 #[derive(Debug)]
 pub struct FileFetcher {
-    volume: VolumeId,
-    secret: HashSecret,
-    page_size: PageSize,
-    blobs: BlobStore,
-    pages: PageCache,
-    indexes: IndexCache,
+    indexes: Indexes,
+    frames: Frames,
+    ahead: ReadAhead,
+    zeros: Bytes,
 }
 
 impl FileFetcher {
-    /// For the files of `volume`.
+    /// For the files of `volume` in `blobs`.
     #[must_use]
     pub fn new(
         volume: VolumeId,
         record: &VolumeRecord,
         blobs: BlobStore,
-        pages: PageCache,
-        indexes: IndexCache,
-        _env: Env,
+        caches: Caches,
     ) -> FileFetcher {
-        let (secret, page_size) = (record.secret.clone(), record.page_size);
-        FileFetcher { volume, secret, page_size, blobs, pages, indexes }
+        let page_size = record.page_size;
+        let streams = Streams::new(page_size, caches.pages.max_bytes());
+        let ahead = ReadAhead::new(streams, blobs.env().clone());
+        FileFetcher {
+            indexes: Indexes::new(volume, page_size, blobs.clone(), caches.indexes),
+            frames: Frames {
+                volume,
+                page_size,
+                secret: record.secret.clone(),
+                blobs,
+                pages: caches.pages,
+                disk: caches.disk,
+                flights: SingleFlight::new(),
+            },
+            ahead,
+            zeros: Bytes::from(vec![0; page_size.bytes()]),
+        }
     }
 
-    fn name(&self, named_at: Revision, file: FileId) -> ObjectName {
-        ObjectName { volume: self.volume, named_at, file }
+    /// What a reader holds of an open file: filter, directory, size history.
+    ///
+    /// # Errors
+    /// `NotFound` when the object is gone, `Corrupt` when it is not the entry's file, `Unavailable`.
+    pub async fn tail(&self, entry: &FileEntry) -> Result<Arc<FileTail>> {
+        self.indexes.tail(entry).await
     }
 
-    async fn tail(&self, entry: &FileEntry) -> Result<Arc<FileTail>> {
-        let key = (entry.id, entry.tail_offset);
-        if let Some(Cached::Tail(tail)) = self.indexes.0.get(&key) {
-            return Ok(tail);
-        }
-        let bytes =
-            self.blobs.get_range(&self.name(entry.named_at, entry.id), entry.tail_range()).await?;
-        let tail = FileTail::decode(entry, &bytes).map_err(|error| error.of(entry.id))?;
-        let identity = tail.identity();
-        if identity.volume != self.volume || identity.page_size != self.page_size {
-            return Err(Error::corrupt(
-                format!("file {}", entry.id),
-                "is another volume's, or of another page size",
-            ));
-        }
-        let tail = Arc::new(tail);
-        self.indexes.0.insert(key, Cached::Tail(tail.clone()));
-        Ok(tail)
-    }
-
-    async fn block(
-        &self,
-        entry: &FileEntry,
-        page: PageNo,
-        revision: Revision,
-    ) -> Result<Option<Arc<IndexBlock>>> {
-        let tail = self.tail(entry).await?;
-        if !tail.holds(page) {
-            return Ok(None);
-        }
-        let Some(handle) = tail.block_for(page, revision) else { return Ok(None) };
-        let key = (entry.id, handle.range().start);
-        if let Some(Cached::Block(block)) = self.indexes.0.get(&key) {
-            return Ok(Some(block));
-        }
-        let bytes =
-            self.blobs.get_range(&self.name(entry.named_at, entry.id), handle.range()).await?;
-        let block = IndexBlock::decode(handle, tail.published(), &bytes)
-            .map_err(|error| error.of(entry.id))?;
-        let block = Arc::new(block);
-        self.indexes.0.insert(key, Cached::Block(block.clone()));
-        Ok(Some(block))
-    }
-
-    /// The newest version of `page` in the file at or below `revision`.
+    /// The newest version of `page` at or below `revision` that the file has.
+    ///
+    /// # Errors
+    /// As [`FileFetcher::tail`].
     pub async fn find(
         &self,
         entry: &FileEntry,
         page: PageNo,
         revision: Revision,
     ) -> Result<Option<IndexEntry>> {
-        let block = self.block(entry, page, revision).await?;
-        Ok(block.and_then(|block| block.find(page, revision).copied()))
+        if !entry.may_hold(page) {
+            return Ok(None);
+        }
+        let access = self.ahead.note(page, revision);
+        let tail = self.tail(entry).await?;
+        let Some(handle) = tail.block_for(page, revision) else { return Ok(None) };
+        let block = self.indexes.block(entry, &tail, handle, access).await?;
+        Ok(block.find(page, revision).copied())
     }
 
-    /// The version of `page` in the file with this content.
+    /// The newest version of `page` that the file has with content of `hash`.
+    ///
+    /// # Errors
+    /// As [`FileFetcher::tail`].
     pub async fn find_by_hash(
         &self,
         entry: &FileEntry,
         page: PageNo,
         hash: ContentHash,
     ) -> Result<Option<IndexEntry>> {
+        let mut found = None;
+        self.look_through(entry, page, |block| {
+            found = block.find_hash(page, hash).copied();
+            found.is_some()
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// All versions of `page` that the file has, newest first.
+    ///
+    /// # Errors
+    /// As [`FileFetcher::tail`].
+    pub async fn versions(&self, entry: &FileEntry, page: PageNo) -> Result<Vec<IndexEntry>> {
+        let mut versions = Vec::new();
+        self.look_through(entry, page, |block| {
+            versions.extend_from_slice(block.versions(page));
+            false
+        })
+        .await?;
+        Ok(versions)
+    }
+
+    /// Shows `look` the blocks where versions of `page` are, until it has seen enough.
+    async fn look_through(
+        &self,
+        entry: &FileEntry,
+        page: PageNo,
+        mut look: impl FnMut(&IndexBlock) -> bool,
+    ) -> Result<()> {
+        if !entry.may_hold(page) {
+            return Ok(());
+        }
         let tail = self.tail(entry).await?;
+        if !tail.holds(page) {
+            return Ok(());
+        }
         for handle in tail.blocks_of(page..=page) {
-            let bytes =
-                self.blobs.get_range(&self.name(entry.named_at, entry.id), handle.range()).await?;
-            let block = IndexBlock::decode(handle, tail.published(), &bytes)
-                .map_err(|error| error.of(entry.id))?;
-            if let Some(found) = block.find_hash(page, hash) {
+            if look(&*self.indexes.block(entry, &tail, handle, Access::Random).await?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The content of the version `found` in the index of `entry`'s file, wherever that says it is.
+    ///
+    /// # Errors
+    /// As [`FileFetcher::tail`], for the file that holds the content.
+    pub async fn page(&self, entry: &Arc<FileEntry>, found: &IndexEntry) -> Result<Bytes> {
+        let Some(location) = found.location else { return Ok(self.zeros.clone()) };
+        let cached = self.frames.pages.get(&found.hash);
+        self.ahead.advance(entry, found.page, cached.is_none(), (&self.indexes, &self.frames));
+        if let Some(page) = cached {
+            return Ok(page);
+        }
+        self.frames.page(found, body(entry, location)?).await
+    }
+
+    /// All index blocks of a file in order, fetched by the MiB and not kept: for merges.
+    pub fn blocks(&self, entry: Arc<FileEntry>) -> BoxStream<'static, Result<Arc<IndexBlock>>> {
+        let indexes = self.indexes.clone();
+        let groups = async move {
+            let tail = indexes.tail(&entry).await?;
+            let groups: Vec<Vec<BlockHandle>> =
+                runs(tail.blocks(), SEQUENTIAL_BYTES, BlockHandle::range)
+                    .map(<[_]>::to_vec)
+                    .collect();
+            let fetch = move |group: Vec<BlockHandle>| {
+                let (indexes, entry, tail) = (indexes.clone(), entry.clone(), tail.clone());
+                async move { indexes.fetch_blocks(&entry, &tail, &group).await }
+            };
+            let fetched = stream::iter(groups).map(fetch).buffered(INDEX_SCAN_REQUESTS);
+            Ok::<_, Error>(fetched.map_ok(|blocks| stream::iter(blocks).map(Ok)).try_flatten())
+        };
+        stream::once(groups).try_flatten().boxed()
+    }
+
+    /// The commits of one block of [`FileTail::commit_blocks`].
+    ///
+    /// # Errors
+    /// As [`FileFetcher::tail`].
+    pub async fn commit_block(
+        &self,
+        entry: &FileEntry,
+        handle: &CommitBlockHandle,
+    ) -> Result<Arc<[CommitRecord]>> {
+        let tail = self.tail(entry).await?;
+        self.indexes.commit_block(entry, &tail, handle).await
+    }
+
+    /// All commits that the file remembers, oldest first; fetched by the MiB and not kept.
+    ///
+    /// # Errors
+    /// As [`FileFetcher::tail`].
+    pub async fn commits(&self, entry: &FileEntry) -> Result<Vec<CommitRecord>> {
+        if entry.commit_count == 0 {
+            return Ok(Vec::new());
+        }
+        self.indexes.commits(entry).await
+    }
+
+    /// The commit `id`, if the file remembers it.
+    ///
+    /// # Errors
+    /// As [`FileFetcher::tail`].
+    pub async fn find_commit(
+        &self,
+        entry: &FileEntry,
+        id: CommitId,
+    ) -> Result<Option<CommitRecord>> {
+        if entry.commit_count == 0 {
+            return Ok(None);
+        }
+        let tail = self.tail(entry).await?;
+        for handle in tail.commit_blocks().iter().filter(|handle| handle.may_hold(id)) {
+            let commits = self.indexes.commit_block(entry, &tail, handle).await?;
+            if let Some(found) = commits.iter().find(|record| record.commit == id) {
                 return Ok(Some(*found));
             }
         }
         Ok(None)
     }
+}
 
-    /// The content of a version found in `entry`'s index.
-    pub async fn page(&self, entry: &FileEntry, found: &IndexEntry) -> Result<Bytes> {
-        if let Some(content) = self.pages.get(&found.hash) {
-            return Ok(content);
-        }
-        let Some(location) = found.location else {
-            return Ok(vec![0; self.page_size.bytes()].into());
-        };
-        let tail = self.tail(entry).await?;
-        let BodyAt { file, named_at, frame, slot } =
-            tail.resolve(location).map_err(|error| error.of(entry.id))?;
-        let bytes = self.blobs.get_range(&self.name(named_at, file), frame.range()).await?;
-        let decoded =
-            Frame::decode(frame, self.page_size, &bytes).map_err(|error| error.of(file))?;
-        let content =
-            decoded.verified(found, slot, &self.secret).map_err(|error| error.of(file))?;
-        for (page, content) in decoded.pages() {
-            self.pages.insert(self.secret.hash(page, &content), Bytes::copy_from_slice(&content));
-        }
-        Ok(Bytes::copy_from_slice(&content))
-    }
+/// Where the content is that a location in the index of `entry`'s file means.
+///
+/// # Errors
+/// `Corrupt` when it names a file that the entry does not list.
+pub fn body(entry: &FileEntry, location: Location) -> Result<BodyAt> {
+    find_body(entry, location).ok_or_else(|| {
+        Error::corrupt(
+            format_args!("file {}", entry.id),
+            format_args!("the index points into file {} of {}", location.file, entry.refs.len()),
+        )
+    })
+}
 
-    /// What the file remembers of the page count.
-    pub async fn sizes(&self, entry: &FileEntry) -> Result<Vec<SizeChange>> {
-        Ok(self.tail(entry).await?.sizes().to_vec())
-    }
+fn find_body(entry: &FileEntry, location: Location) -> Option<BodyAt> {
+    let (file, named_at) = match usize::from(location.file).checked_sub(1) {
+        None => (entry.id, entry.named_at),
+        Some(at) => entry.refs.get(at).map(|file| (file.id, file.named_at))?,
+    };
+    Some(BodyAt { file, named_at, frame: location.frame, slot: location.slot })
+}
 
-    /// The commits that the file remembers.
-    pub async fn commits(&self, entry: &FileEntry) -> Result<Vec<CommitRecord>> {
-        let tail = self.tail(entry).await?;
-        let mut commits = Vec::new();
-        for handle in tail.commit_blocks() {
-            let bytes = match tail.commit_block_bytes(handle) {
-                Some(bytes) => bytes,
-                None => {
-                    self.blobs
-                        .get_range(&self.name(entry.named_at, entry.id), handle.range())
-                        .await?
-                }
-            };
-            let decoded = decode_commits(handle, tail.published(), &bytes)
-                .map_err(|error| error.of(entry.id))?;
-            commits.extend(decoded);
+/// Reads `range` and decodes it; what fails its checks is read once more, for the bytes may have been
+/// damaged on the way.
+async fn read_checked<T>(
+    blobs: &BlobStore,
+    name: &ObjectName,
+    range: Range<u64>,
+    decode: impl Fn(&Bytes) -> Result<T>,
+) -> Result<T> {
+    let bytes = blobs.get_range(name, range.clone()).await?;
+    match decode(&bytes) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::warn!(%error, %name, "read again what failed its checks");
         }
-        Ok(commits)
+        result => return result,
     }
+    decode(&blobs.get_range(name, range).await?)
 }

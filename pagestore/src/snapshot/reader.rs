@@ -171,8 +171,8 @@ impl Reader {
             if truncation.newest <= last.max(since) || truncation.lowest.contains(page) {
                 continue;
             }
-            let sizes = self.files.sizes(entry).await?;
-            let hits = sizes.iter().filter(|size| {
+            let tail = self.files.tail(entry).await?;
+            let hits = tail.sizes().iter().filter(|size| {
                 size.revision <= view.revision
                     && size.lowest.is_some_and(|lowest| !lowest.contains(page))
             });
@@ -185,9 +185,12 @@ impl Reader {
     pub(crate) async fn content(&self, page: PageNo, version: &Version) -> Result<Option<Bytes>> {
         match &version.place {
             Place::Zeros => Ok(Some(self.zeros.clone())),
-            _ if let Some(content) = self.pages.get(&version.hash) => Ok(Some(content)),
-            Place::Staged(staged) => self.staged(page, version.hash, *staged).await,
+            // Looks into the cache by itself, and notices who reads page after page.
             Place::InFile(entry, found) => self.files.page(entry, found).await.map(Some),
+            Place::Staged(staged) => match self.pages.get(&version.hash) {
+                Some(content) => Ok(Some(content)),
+                None => self.staged(page, version.hash, *staged).await,
+            },
         }
     }
 
@@ -289,8 +292,9 @@ impl Reader {
         let state = self.mirror.state()?;
         let mut newest = (Revision::ZERO, PageCount::default());
         for entry in state.levels.files().filter(|entry| entry.size_change_count > 0) {
-            let sizes = self.files.sizes(entry).await?;
-            let last = sizes
+            let tail = self.files.tail(entry).await?;
+            let last = tail
+                .sizes()
                 .iter()
                 .filter(|size| size.revision <= view.revision)
                 .max_by_key(|size| size.revision);
@@ -324,10 +328,8 @@ impl Reader {
     async fn try_commit_in_files(&self, id: CommitId, base: Revision) -> Result<Option<Revision>> {
         let state = self.mirror.state()?;
         for entry in state.levels.files().filter(|entry| entry.commit_count > 0) {
-            let commits = self.files.commits(entry).await?;
-            if let Some(found) =
-                commits.iter().find(|record| record.commit == id && record.revision > base)
-            {
+            let found = self.files.find_commit(entry, id).await?;
+            if let Some(found) = found.filter(|record| record.revision > base) {
                 return Ok(Some(found.revision));
             }
         }
