@@ -51,7 +51,8 @@ fn main() {
             let named = |name: &str| {
                 std::env::args().skip(1).all(|arg| arg.starts_with('-') || name.contains(&arg))
             };
-            let tests: [(&str, fn()); 6] = [
+            let tests: [(&str, fn()); 7] = [
+                ("processes_make_a_store_together", beginnings),
                 ("killed_writers_lose_nothing", killed_writers_lose_nothing),
                 ("a_commit_of_another_process_is_noticed_at_once", notices),
                 ("the_lease_of_a_dead_process_ends", leases_end),
@@ -223,6 +224,29 @@ async fn check(store: &EmbeddedStore, names: &[String], acknowledged: &[u64]) ->
     let all = counter("all");
     assert_eq!(all, names.iter().map(|name| counter(name)).sum::<u64>());
     all
+}
+
+fn beginnings() {
+    for _ in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["writer0", "writer1", "writer2", "writer3"].map(str::to_owned);
+        let mut children = names.clone().map(|name| spawn("writer", &name, dir.path()));
+        // Kept open, or the writers could not go on.
+        let mut outputs = Vec::new();
+        for child in &mut children {
+            let mut output = BufReader::new(child.stdout.take().unwrap());
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            assert_eq!(line, "1\n", "the end of its output, had it given up");
+            outputs.push(output);
+        }
+        for mut child in children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let store = EmbeddedStore::open(dir.path(), &Env::system()).unwrap();
+        block_on(check(&store, &names, &[1; 4]));
+    }
 }
 
 fn notices() {

@@ -95,13 +95,9 @@ fn turn(shared: &Shared, round: &mut Round) {
     }
     let (answers, committed) = commit(shared, requests);
     round.failed = !committed;
-    if compact && let Err(error) = write(shared, |batch| batch.compact_chunk()) {
-        round.failed = true;
-        tracing::warn!(%error, "embedded store: compaction waits");
-    }
     // While we have the turn, nobody else commits.
     let changed = shared.map.last_commit() != before;
-    drop(turn);
+    let turn = compact.then_some(turn);
     if changed || shared.is_behind() {
         shared.look();
         shared.notifier.notify();
@@ -109,6 +105,13 @@ fn turn(shared: &Shared, round: &mut Round) {
     for (request, answer) in answers {
         // Whoever asked may have gone.
         let _ = request.answer.send(answer);
+    }
+    if turn.is_some() {
+        if let Err(error) = write(shared, |batch| batch.compact_chunk()) {
+            round.failed = true;
+            tracing::warn!(%error, "embedded store: compaction waits");
+        }
+        shared.look();
     }
 }
 
