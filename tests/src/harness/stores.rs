@@ -14,7 +14,7 @@ pub enum TestStore {
     /// One directory.
     Embedded(TempDir),
     /// A real etcd, and a real S3-compatible server.
-    Servers(EtcdServer, MotoServer),
+    Servers(Box<(EtcdServer, MotoServer)>),
 }
 
 impl TestStore {
@@ -27,7 +27,7 @@ impl TestStore {
     /// A store on servers of its own.
     #[must_use]
     pub fn servers() -> TestStore {
-        TestStore::Servers(EtcdServer::start(), MotoServer::start())
+        TestStore::Servers(Box::new((EtcdServer::start(), MotoServer::start())))
     }
 
     /// The two tiers, connected anew, as another process would have them.
@@ -38,7 +38,8 @@ impl TestStore {
                 let url = directory.path().to_str().expect("a path of text");
                 connect::connect(url, &env).await.expect("an embedded store")
             }
-            TestStore::Servers(etcd, moto) => {
+            TestStore::Servers(servers) => {
+                let (etcd, moto) = servers.as_ref();
                 let local = tempfile::tempdir().expect("a temporary directory");
                 let url = format!(
                     "etcd://{}/test?blobs=file://{}",
