@@ -1,12 +1,11 @@
 //! Stores to run a test on: embedded, and etcd with an S3-compatible server.
 
-use pagestore::internal::blob::BlobStore;
 use pagestore::internal::connect::{self, Tiers};
 use pagestore::internal::env::Env;
 use pagestore::{Store, StoreOptions};
 use tempfile::TempDir;
 
-use super::{EtcdServer, MotoServer, S3};
+use super::{EtcdServer, MotoServer};
 
 /// Where a store under test lives; its servers stop when this is dropped.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ impl TestStore {
                     local.path().display()
                 );
                 let tiers = connect::connect(&url, &env).await.expect("a store on servers");
-                Tiers { blobs: blobs(moto.s3(), env), ..tiers }
+                Tiers { blobs: moto.s3().blobs("test"), ..tiers }
             }
         }
     }
@@ -61,8 +60,4 @@ impl TestStore {
     pub async fn open_with(&self, options: StoreOptions) -> Store {
         Store::over(self.tiers().await, options, Env::system()).await.expect("a store")
     }
-}
-
-fn blobs(s3: &S3, env: Env) -> BlobStore {
-    BlobStore::new(s3.store(), s3.url("test"), env)
 }
