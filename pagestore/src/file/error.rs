@@ -7,6 +7,8 @@ use crate::wire::Malformed;
 /// A part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Section {
+    /// What begins the file.
+    Header,
     /// Neighbouring pages, compressed together.
     Frame,
     /// A block of index entries.
@@ -30,6 +32,7 @@ pub enum Section {
 impl fmt::Display for Section {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Section::Header => "header",
             Section::Frame => "frame",
             Section::IndexBlock => "index block",
             Section::CommitBlock => "commit block",

@@ -60,6 +60,24 @@ pub(super) fn encode_header(page_size: PageSize) -> Vec<u8> {
     out
 }
 
+/// The bytes of a file's header.
+#[must_use]
+pub fn header_range() -> Range<u64> {
+    0..HEADER_BYTES
+}
+
+/// Holds what was fetched from a file's [`header_range`] against what its writer put there. Readers
+/// have no need of it: everything in it is in the footer too.
+///
+/// # Errors
+/// [`FileError::Broken`] when it is something else.
+pub fn check_header(bytes: &[u8], page_size: PageSize) -> Result<(), FileError> {
+    if bytes == encode_header(page_size) {
+        return Ok(());
+    }
+    Err(Place::new(Section::Header, 0).broken("is not that of a file of pages of this size"))
+}
+
 impl Footer {
     fn ranges(&self) -> [&Range<u64>; 6] {
         [&self.index, &self.commits, &self.sizes, &self.references, &self.filter, &self.directory]

@@ -38,7 +38,7 @@ pub use commits::decode_commits;
 pub use directory::{BlockHandle, CommitBlockHandle};
 pub use entry::{FileEntry, FileRef, MAX_REFS, Origin, Truncation};
 pub use error::{FileError, Section};
-pub use footer::FileIdentity;
+pub use footer::{FileIdentity, check_header, header_range};
 pub use frame::Frame;
 pub use index::IndexBlock;
 pub use tail::FileTail;

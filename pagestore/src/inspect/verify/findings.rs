@@ -82,13 +82,14 @@ impl Finding {
         self
     }
 
+    /// Adds a range; ranges that meet become one, and all stay in order.
     fn add_pages(&mut self, first: PageNo, last: PageNo) {
-        match self.pages.last_mut() {
-            Some((_, before)) if before.0.saturating_add(1) >= first.0 && *before <= last => {
-                *before = last
-            }
-            _ => self.pages.push((first, last)),
-        }
+        let start = self.pages.partition_point(|(_, before)| before.0.saturating_add(1) < first.0);
+        let end = self.pages.partition_point(|(after, _)| after.0 <= last.0.saturating_add(1));
+        let met = self.pages.get(start..end.max(start)).unwrap_or_default();
+        let first = met.first().map_or(first, |(known, _)| first.min(*known));
+        let last = met.last().map_or(last, |(_, known)| last.max(*known));
+        self.pages.splice(start..end.max(start), [(first, last)]);
     }
 }
 
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn pages_of_one_message_are_gathered() {
         let mut findings = Findings::default();
-        for page in [1, 2, 3, 7] {
+        for page in [1, 3, 2, 7, 2, 3] {
             findings.push(
                 Finding::new(Damage::Page, "frame is broken").of_pages(PageNo(page), PageNo(page)),
             );
@@ -144,6 +145,18 @@ mod tests {
         let (found, more) = findings.into_parts();
         assert_eq!((found.len(), more), (2, 0));
         assert_eq!(found[0].pages, [(PageNo(1), PageNo(3)), (PageNo(7), PageNo(7))]);
+    }
+
+    #[test]
+    fn ranges_that_meet_become_one() {
+        let mut finding = Finding::new(Damage::Page, "x");
+        for (first, last) in
+            [(10, 20), (40, 50), (22, 30), (21, 21), (0, 5), (45, 60), (u64::MAX, u64::MAX)]
+        {
+            finding.add_pages(PageNo(first), PageNo(last));
+        }
+        let ranges: Vec<_> = finding.pages.iter().map(|(first, last)| (first.0, last.0)).collect();
+        assert_eq!(ranges, [(0, 5), (10, 30), (40, 60), (u64::MAX, u64::MAX)]);
     }
 
     #[test]

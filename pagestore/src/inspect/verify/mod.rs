@@ -13,9 +13,11 @@
 
 mod files;
 mod findings;
+mod frames;
 mod keys;
 mod pages;
 mod pointers;
+mod sections;
 mod staged;
 
 use std::fmt;

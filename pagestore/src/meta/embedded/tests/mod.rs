@@ -4,7 +4,6 @@ mod compact;
 mod lease;
 mod open;
 mod range;
-mod schema;
 mod trouble;
 mod txn;
 mod watch;
