@@ -54,8 +54,15 @@ pub(crate) enum Command {
     File(FileArgs),
     /// Reads and checks everything, and names what is broken.
     Verify(VerifyArgs),
+    /// Flushes what is staged and merges until nothing is due.
+    Compact(CompactArgs),
     /// Shows commits as they come, until it is interrupted.
     Watch(WatchArgs),
+    /// Does the main job, start to end, and explains it.
+    Demo(DemoArgs),
+    /// Makes random commits, for the demo.
+    #[command(hide = true)]
+    DemoWriter(DemoWriterArgs),
     /// Prints the completions of a shell.
     Completions(CompletionsArgs),
 }
@@ -180,15 +187,45 @@ pub(crate) struct VerifyArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct CompactArgs {
+    /// The volume.
+    pub(crate) name: String,
+    /// Prints the plan and changes nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct WatchArgs {
     /// The volume.
     pub(crate) name: String,
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// A SQLite file or any image; by default a SQLite database that the demo makes.
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell.
     pub(crate) shell: Shell,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoWriterArgs {
+    /// The volume.
+    pub(crate) name: String,
+    /// Commits to make.
+    #[arg(long)]
+    pub(crate) commits: u64,
+    /// Tasks that make them.
+    #[arg(long)]
+    pub(crate) tasks: u64,
+    /// Where the random choices begin.
+    #[arg(long)]
+    pub(crate) seed: u64,
 }
 
 /// `4096`, `4k`, `4K`, `4KiB`.

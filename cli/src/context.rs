@@ -9,13 +9,14 @@ use crate::render::Output;
 #[derive(Debug)]
 pub(crate) struct Context {
     url: Option<String>,
+    store: Option<Store>,
     opened: Vec<Volume>,
     pub(crate) out: Output,
 }
 
 impl Context {
     pub(crate) fn new(url: Option<String>, json: bool) -> Context {
-        Context { url, opened: Vec::new(), out: Output::new(json) }
+        Context { url, store: None, opened: Vec::new(), out: Output::new(json) }
     }
 
     /// The store's URL, if one was given.
@@ -30,14 +31,22 @@ impl Context {
     }
 
     /// The store, which is made if there is none.
-    pub(crate) async fn open_or_make_store(&self) -> Outcome<Store> {
-        Ok(Store::open(self.given_url()?).await?)
+    pub(crate) async fn open_or_make_store(&mut self) -> Outcome<Store> {
+        self.open_store_with(StoreOptions::default()).await
     }
 
     /// The store, which must be there: a look makes nothing.
-    pub(crate) async fn open_store(&self) -> Outcome<Store> {
-        let options = StoreOptions { must_exist: true, ..StoreOptions::default() };
-        Ok(Store::open_with(self.given_url()?, options).await?)
+    pub(crate) async fn open_store(&mut self) -> Outcome<Store> {
+        self.open_store_with(StoreOptions { must_exist: true, ..StoreOptions::default() }).await
+    }
+
+    async fn open_store_with(&mut self, options: StoreOptions) -> Outcome<Store> {
+        if let Some(store) = &self.store {
+            return Ok(store.clone());
+        }
+        let store = Store::open_with(self.given_url()?, options).await?;
+        self.store = Some(store.clone());
+        Ok(store)
     }
 
     /// A volume of the store.
@@ -45,6 +54,11 @@ impl Context {
         let volume = self.open_store().await?.open_volume(name).await?;
         self.opened.push(volume.clone());
         Ok(volume)
+    }
+
+    /// Has `volume` closed at the end.
+    pub(crate) fn opened(&mut self, volume: Volume) {
+        self.opened.push(volume);
     }
 
     /// Lets go of what the volumes that were opened hold: a compactor need not wait for the leases.

@@ -18,6 +18,7 @@ Exit codes:
   6  another writer was first
   7  it is unknown whether the commit happened
   8  the name is taken
+  9  a check of the demo failed
 
 Environment:
   PAGESTORE_STORE  the store, when --store is not given
@@ -39,9 +40,19 @@ impl Failure {
         Failure { code: 2, message: message.into() }
     }
 
+    /// Something named is not there.
+    pub(crate) fn not_found(message: impl Into<String>) -> Failure {
+        Failure { code: 3, message: message.into() }
+    }
+
     /// Stored bytes are damaged.
     pub(crate) fn damaged(message: impl Into<String>) -> Failure {
         Failure { code: 4, message: message.into() }
+    }
+
+    /// A check of the demo failed.
+    pub(crate) fn check(message: impl Into<String>) -> Failure {
+        Failure { code: 9, message: message.into() }
     }
 
     /// Something outside the store refused.

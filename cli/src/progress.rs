@@ -37,6 +37,11 @@ impl Bar {
         self.0.set_length(total);
         self.0.set_position(done);
     }
+
+    /// What is being done now.
+    pub(crate) fn say(&self, what: &'static str) {
+        self.0.set_message(what);
+    }
 }
 
 impl Drop for Bar {

@@ -13,4 +13,3 @@
 pub mod conformance;
 pub mod differential;
 pub mod harness;
-pub mod schema;

@@ -1,5 +1,4 @@
 //! What users of a volume are promised, on both kinds of store.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,8 @@
 //! The subcommands, one a file: each gathers through the library and prints.
 
+mod compact;
 mod completions;
+mod demo;
 mod diff;
 mod export;
 mod file;
@@ -38,7 +40,10 @@ async fn dispatch(context: &mut Context, command: Command) -> Outcome {
         Command::Levels(args) => levels::run(context, args).await,
         Command::File(args) => file::run(context, args).await,
         Command::Verify(args) => verify::run(context, args).await,
+        Command::Compact(args) => compact::run(context, args).await,
         Command::Watch(args) => watch::run(context, args).await,
+        Command::Demo(args) => demo::run(context, args).await,
+        Command::DemoWriter(args) => demo::writer::run(context, args).await,
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -40,6 +40,10 @@ struct FindingJson {
 
 pub(super) async fn run(context: &mut Context, args: VerifyArgs) -> Outcome {
     let store = context.open_store().await?;
+    if let Ok(volume) = store.open_volume(&args.name).await {
+        // Shared with the verification, so that it is closed at the end.
+        context.opened(volume);
+    }
     let bar = Mutex::new(None);
     let report = verify(&store, &args.name, args.at, &|progress| show(&bar, progress)).await?;
     drop(bar);

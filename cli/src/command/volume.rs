@@ -31,6 +31,7 @@ async fn create(context: &mut Context, args: CreateArgs) -> Outcome {
     let options = VolumeOptions { page_size: args.page_size, keep: args.keep };
     let volume = store.create_volume(&args.name, options).await?;
     let id = volume.id().to_string();
+    context.opened(volume);
     if context.out.is_json() {
         return Ok(context.out.json(&Named { name: &args.name, id })?);
     }

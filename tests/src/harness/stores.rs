@@ -1,11 +1,12 @@
 //! Stores to run a test on: embedded, and etcd with an S3-compatible server.
 
+use pagestore::internal::blob::BlobStore;
 use pagestore::internal::connect::{self, Tiers};
 use pagestore::internal::env::Env;
 use pagestore::{Store, StoreOptions};
 use tempfile::TempDir;
 
-use super::{EtcdServer, MotoServer};
+use super::{EtcdServer, MotoServer, S3};
 
 /// Where a store under test lives; its servers stop when this is dropped.
 #[derive(Debug)]
@@ -13,7 +14,7 @@ pub enum TestStore {
     /// One directory.
     Embedded(TempDir),
     /// A real etcd, and a real S3-compatible server.
-    Servers(Box<(EtcdServer, MotoServer)>),
+    Servers(EtcdServer, MotoServer),
 }
 
 impl TestStore {
@@ -26,7 +27,7 @@ impl TestStore {
     /// A store on servers of its own.
     #[must_use]
     pub fn servers() -> TestStore {
-        TestStore::Servers(Box::new((EtcdServer::start(), MotoServer::start())))
+        TestStore::Servers(EtcdServer::start(), MotoServer::start())
     }
 
     /// The two tiers, connected anew, as another process would have them.
@@ -37,8 +38,7 @@ impl TestStore {
                 let url = directory.path().to_str().expect("a path of text");
                 connect::connect(url, &env).await.expect("an embedded store")
             }
-            TestStore::Servers(servers) => {
-                let (etcd, moto) = servers.as_ref();
+            TestStore::Servers(etcd, moto) => {
                 let local = tempfile::tempdir().expect("a temporary directory");
                 let url = format!(
                     "etcd://{}/test?blobs=file://{}",
@@ -46,7 +46,7 @@ impl TestStore {
                     local.path().display()
                 );
                 let tiers = connect::connect(&url, &env).await.expect("a store on servers");
-                Tiers { blobs: moto.s3().blobs("test"), ..tiers }
+                Tiers { blobs: blobs(moto.s3(), env), ..tiers }
             }
         }
     }
@@ -60,4 +60,8 @@ impl TestStore {
     pub async fn open_with(&self, options: StoreOptions) -> Store {
         Store::over(self.tiers().await, options, Env::system()).await.expect("a store")
     }
+}
+
+fn blobs(s3: &S3, env: Env) -> BlobStore {
+    BlobStore::new(s3.store(), s3.url("test"), env)
 }

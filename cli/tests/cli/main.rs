@@ -1,0 +1,10 @@
+//! The real binary, on embedded stores.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod bad_input;
+mod damage;
+mod demo;
+mod grammar;
+mod harness;
+mod import_export;
+mod inspect;
