@@ -17,7 +17,7 @@ usage: ./dev.sh COMMAND
 
   setup        install what is missing: etcd, protobuf, moto, Ceph's S3 gateway and test data
   test         setup, then every check and every test
-  lint         formatting, clippy, documentation
+  lint         formatting, clippy, documentation, the compose file
   up [DIR]     run a local etcd and S3 server until Ctrl-C; files in DIR (target/dev-cluster)
   demo [FILE]  the main job, start to end, in a directory and then on etcd and S3
   help         this text
@@ -118,6 +118,9 @@ lint() {
     # Private modules are documented for those who work on them, so links to them are fine.
     RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' \
         cargo doc --workspace --no-deps --document-private-items --quiet
+    say 'compose file'
+    has check-jsonschema || die 'run ./dev.sh setup first'
+    check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 }
 
 check() {

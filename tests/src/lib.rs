@@ -13,3 +13,4 @@
 pub mod conformance;
 pub mod differential;
 pub mod harness;
+pub mod schema;

@@ -1,4 +1,5 @@
 //! What users of a volume are promised, on both kinds of store.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 

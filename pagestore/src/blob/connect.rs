@@ -41,12 +41,35 @@ impl BlobStore {
         }
         match parsed.scheme() {
             "file" => directory(&parsed, env).await,
-            "s3" => s3(&parsed, env),
+            "s3" => BlobStore::connect_s3(&parsed, AmazonS3Builder::from_env(), env),
             "memory" if url == "memory:" => {
                 Ok(BlobStore::new(Arc::new(InMemory::new()), url.to_owned(), env))
             }
             _ => Err(invalid(url, "must be file:///PATH, s3://BUCKET/PREFIX or memory:")),
         }
+    }
+
+    /// As [`BlobStore::connect`] to `s3://BUCKET/PREFIX`, with `settings` in place of the variables.
+    ///
+    /// # Errors
+    /// `Invalid` when the URL is of another form, or the settings make no sense.
+    pub fn connect_s3(url: &Url, settings: AmazonS3Builder, env: Env) -> Result<BlobStore> {
+        let bucket = url.host_str().filter(|bucket| !bucket.is_empty());
+        let is_plain = url.username().is_empty() && url.port().is_none();
+        let Some(bucket) = bucket.filter(|_| url.scheme() == "s3" && is_plain) else {
+            return Err(invalid(url.as_str(), "must be s3://BUCKET/PREFIX"));
+        };
+        let store = s3_client(settings.with_bucket_name(bucket)).map_err(|error| {
+            invalid(url.as_str(), "or the AWS_... variables make no sense").with_source(error)
+        })?;
+        let prefix = Path::from_url_path(url.path())
+            .map_err(|error| invalid(url.as_str(), "has no usable prefix").with_source(error))?;
+        let store: Arc<dyn ObjectStore> = if prefix.as_ref().is_empty() {
+            Arc::new(store)
+        } else {
+            Arc::new(PrefixStore::new(store, prefix))
+        };
+        Ok(BlobStore::new(store, url.as_str().trim_end_matches('/'), env))
     }
 }
 
@@ -78,28 +101,9 @@ async fn create_directory(path: &std::path::Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn s3(url: &Url, env: Env) -> Result<BlobStore> {
-    let bucket = url.host_str().filter(|bucket| !bucket.is_empty());
-    let Some(bucket) = bucket.filter(|_| url.username().is_empty() && url.port().is_none()) else {
-        return Err(invalid(url.as_str(), "must be s3://BUCKET/PREFIX"));
-    };
-    let store = s3_client(bucket).map_err(|error| {
-        invalid(url.as_str(), "or the AWS_... variables make no sense").with_source(error)
-    })?;
-    let prefix = Path::from_url_path(url.path())
-        .map_err(|error| invalid(url.as_str(), "has no usable prefix").with_source(error))?;
-    let store: Arc<dyn ObjectStore> = if prefix.as_ref().is_empty() {
-        Arc::new(store)
-    } else {
-        Arc::new(PrefixStore::new(store, prefix))
-    };
-    Ok(BlobStore::new(store, url.as_str().trim_end_matches('/').to_owned(), env))
-}
-
-fn s3_client(bucket: &str) -> object_store::Result<AmazonS3> {
+fn s3_client(settings: AmazonS3Builder) -> object_store::Result<AmazonS3> {
     let config = |key| AmazonS3ConfigKey::Client(key);
-    let mut builder = AmazonS3Builder::from_env()
-        .with_bucket_name(bucket)
+    let mut builder = settings
         .with_config(config(ClientConfigKey::Timeout), seconds(WRITE_TIMEOUT))
         .with_config(config(ClientConfigKey::ConnectTimeout), seconds(CONNECT_TIMEOUT))
         .with_retry(RetryConfig {

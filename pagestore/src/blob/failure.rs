@@ -34,6 +34,8 @@ impl Failure {
         match self {
             Failure::Store(error) => {
                 matches!(error, StoreError::Generic { .. } | StoreError::JoinError { .. })
+                    && !names_bucket(error)
+                    && !is_denied(error)
             }
             Failure::TimedOut(_) | Failure::ShortBody { .. } => true,
             Failure::ShortObject { .. } => false,
@@ -78,14 +80,10 @@ impl Failure {
 
 fn explain(error: &StoreError) -> (ErrorKind, String) {
     let (kind, why) = match error {
-        StoreError::NotFound { .. } if names_bucket(error) => {
-            (ErrorKind::NotFound, "the bucket does not exist")
-        }
+        _ if names_bucket(error) => (ErrorKind::NotFound, "the bucket does not exist"),
+        _ if is_denied(error) => (ErrorKind::Unavailable, "access denied by the blob store"),
         StoreError::NotFound { .. } => {
             (ErrorKind::NotFound, "the object, or its bucket or directory, does not exist")
-        }
-        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
-            (ErrorKind::Unavailable, "access denied by the blob store")
         }
         StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => {
             (ErrorKind::AlreadyExists, "the name is taken")
@@ -101,11 +99,24 @@ fn explain(error: &StoreError) -> (ErrorKind, String) {
     (kind, why.to_owned())
 }
 
-/// A server says of a missing bucket the same 404 as of a missing object; only the body tells.
+/// A server says of a missing bucket the same 404 as of a missing object; only the body tells. Of
+/// listings the client keeps nothing but the text.
 fn names_bucket(error: &StoreError) -> bool {
+    says(error, "NoSuchBucket")
+}
+
+fn is_denied(error: &StoreError) -> bool {
+    match error {
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => true,
+        StoreError::Generic { .. } => says(error, "status code: 403"),
+        _ => false,
+    }
+}
+
+fn says(error: &StoreError, text: &str) -> bool {
     let mut cause: Option<&dyn StdError> = Some(error);
     while let Some(error) = cause {
-        if error.to_string().contains("NoSuchBucket") {
+        if error.to_string().contains(text) {
             return true;
         }
         cause = error.source();

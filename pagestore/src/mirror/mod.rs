@@ -48,6 +48,7 @@ struct Latest {
 pub struct Mirror {
     head: Arc<HeadReader>,
     latest: watch::Receiver<Latest>,
+    env: Env,
     _watching: Task,
 }
 
@@ -61,7 +62,8 @@ impl Mirror {
         let (sender, latest) = watch::channel(Latest { state, broken: None });
         let head = HeadReader::new(meta.clone(), env.clone(), keys.clone());
         let watcher = Watcher { meta, keys, env: env.clone(), latest: sender };
-        Ok(Mirror { head, latest, _watching: env.spawn(watcher.run()) })
+        let watching = env.spawn(watcher.run());
+        Ok(Mirror { head, latest, env, _watching: watching })
     }
 
     /// The state as it is, possibly behind the head.
@@ -95,8 +97,8 @@ impl Mirror {
         let mut latest = self.latest.clone();
         let reached =
             latest.wait_for(|latest| latest.broken.is_some() || latest.state.revision >= revision);
-        match tokio::time::timeout(CATCH_UP, reached).await {
-            Ok(Ok(latest)) => {
+        match self.env.within(CATCH_UP, reached).await {
+            Some(Ok(latest)) => {
                 check(&latest)?;
                 Ok(latest.state.clone())
             }

@@ -8,6 +8,8 @@ use object_store::ObjectStore;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::signer::Signer as _;
+use pagestore::internal::blob::BlobStore;
+use pagestore::internal::env::Env;
 
 use super::http;
 
@@ -57,16 +59,29 @@ impl S3 {
         Arc::new(self.client())
     }
 
-    fn client(&self) -> AmazonS3 {
+    /// What a client of the server is made with, as from [`S3::env`].
+    #[must_use]
+    pub fn settings(&self) -> AmazonS3Builder {
         AmazonS3Builder::new()
             .with_endpoint(format!("http://{}", self.address))
-            .with_allow_http(true)
             .with_region(REGION)
             .with_access_key_id(&self.access_key)
             .with_secret_access_key(&self.secret_key)
             .with_bucket_name(&self.bucket)
-            .build()
-            .unwrap()
+    }
+
+    /// The blob tier at `prefix` of the bucket, connected as a program would.
+    ///
+    /// # Panics
+    /// When the library does not take the URL.
+    #[must_use]
+    pub fn blobs(&self, prefix: &str) -> BlobStore {
+        let url = self.url(prefix).parse().expect("a URL");
+        BlobStore::connect_s3(&url, self.settings(), Env::system()).expect("a blob store")
+    }
+
+    fn client(&self) -> AmazonS3 {
+        self.settings().with_allow_http(true).build().unwrap()
     }
 
     /// Makes the bucket. The object store library cannot, but it signs the request.

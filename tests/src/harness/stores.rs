@@ -1,12 +1,11 @@
 //! Stores to run a test on: embedded, and etcd with an S3-compatible server.
 
-use pagestore::internal::blob::BlobStore;
 use pagestore::internal::connect::{self, Tiers};
 use pagestore::internal::env::Env;
 use pagestore::{Store, StoreOptions};
 use tempfile::TempDir;
 
-use super::{EtcdServer, MotoServer, S3};
+use super::{EtcdServer, MotoServer};
 
 /// Where a store under test lives; its servers stop when this is dropped.
 #[derive(Debug)]
@@ -14,7 +13,7 @@ pub enum TestStore {
     /// One directory.
     Embedded(TempDir),
     /// A real etcd, and a real S3-compatible server.
-    Servers(EtcdServer, MotoServer),
+    Servers(Box<(EtcdServer, MotoServer)>),
 }
 
 impl TestStore {
@@ -27,7 +26,7 @@ impl TestStore {
     /// A store on servers of its own.
     #[must_use]
     pub fn servers() -> TestStore {
-        TestStore::Servers(EtcdServer::start(), MotoServer::start())
+        TestStore::Servers(Box::new((EtcdServer::start(), MotoServer::start())))
     }
 
     /// The two tiers, connected anew, as another process would have them.
@@ -38,7 +37,8 @@ impl TestStore {
                 let url = directory.path().to_str().expect("a path of text");
                 connect::connect(url, &env).await.expect("an embedded store")
             }
-            TestStore::Servers(etcd, moto) => {
+            TestStore::Servers(servers) => {
+                let (etcd, moto) = servers.as_ref();
                 let local = tempfile::tempdir().expect("a temporary directory");
                 let url = format!(
                     "etcd://{}/test?blobs=file://{}",
@@ -46,7 +46,7 @@ impl TestStore {
                     local.path().display()
                 );
                 let tiers = connect::connect(&url, &env).await.expect("a store on servers");
-                Tiers { blobs: blobs(moto.s3(), env), ..tiers }
+                Tiers { blobs: moto.s3().blobs("test"), ..tiers }
             }
         }
     }
@@ -60,8 +60,4 @@ impl TestStore {
     pub async fn open_with(&self, options: StoreOptions) -> Store {
         Store::over(self.tiers().await, options, Env::system()).await.expect("a store")
     }
-}
-
-fn blobs(s3: &S3, env: Env) -> BlobStore {
-    BlobStore::new(s3.store(), s3.url("test"), env)
 }

@@ -4,6 +4,7 @@ mod compact;
 mod lease;
 mod open;
 mod range;
+mod schema;
 mod trouble;
 mod txn;
 mod watch;
