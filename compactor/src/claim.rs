@@ -24,10 +24,10 @@ use crate::volume::Volume;
 const TTL: Duration = Duration::from_secs(10);
 /// How often the lease is kept alive: twice may fail before it ends.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
-/// Tries to learn what became of a transaction whose answer was lost.
-const MAX_RESOLVES: usize = 5;
-/// Pause between two of them.
-const RESOLVE_PAUSE: Duration = Duration::from_millis(500);
+/// Tries to end a job. If all fail the claim is given back, and the next holder ends it.
+const MAX_ENDS: u32 = 3;
+/// Pause after the first failed one; each further one is four times as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The right to publish changes to a volume's files, for as long as the lease lives.
 #[derive(Debug)]
@@ -142,13 +142,13 @@ impl Claim {
 
     /// Ends the job: publications of it that are on their way cannot apply any more.
     pub(crate) async fn end(&self) -> Work<()> {
-        let mut tries = 1;
+        let (mut tries, mut pause) = (1, FIRST_PAUSE);
         loop {
             let delete = vec![Op::delete(self.volume.keys.job())];
             match self.txn(vec![], delete).await {
-                Err(Interrupt::Failed(_)) if tries < MAX_RESOLVES => {
-                    tries += 1;
-                    self.volume.env.sleep(RESOLVE_PAUSE).await;
+                Err(Interrupt::Failed(_)) if tries < MAX_ENDS => {
+                    self.volume.env.sleep(pause).await;
+                    (tries, pause) = (tries + 1, pause * 4);
                 }
                 result => return result.map(|_| ()),
             }

@@ -73,10 +73,13 @@ impl Compactor {
             if let Some(revision) = worker.take_flushed() {
                 forget_history(worker.volume(), revision).await;
             }
-            if outcome == Outcome::Done {
-                return Ok(());
+            match outcome {
+                Outcome::Done => return Ok(()),
+                Outcome::Lost => {}
+                Outcome::Busy => {
+                    self.tiers.env.sleep(self.tiers.env.jittered(BUSY_PAUSE)).await;
+                }
             }
-            self.tiers.env.sleep(self.tiers.env.jittered(BUSY_PAUSE)).await;
         }
         let message = format!("another compactor is working on the volume: {volume}");
         Err(Error::new(ErrorKind::Unavailable, message))

@@ -68,7 +68,7 @@ async fn follow(volume: &Volume, options: &CompactorOptions, stop: &Stop) -> Res
         }
         let state = worker.mirror().state()?;
         let mut wait = worker.flush_in(&state).unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
-        if outcome == Outcome::Busy {
+        if outcome != Outcome::Done {
             wait = wait.min(BUSY_PAUSE);
         } else if worker.may_be_due(&state) {
             wait = waiting;

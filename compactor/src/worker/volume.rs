@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use pagestore::Result;
 use pagestore::internal::meta::records::{Job, Oldest};
 use pagestore::internal::mirror::{Mirror, VolumeState};
 use pagestore::internal::types::{Keep, Revision};
+use pagestore::{Error, Result};
 
 use crate::claim::Claim;
 use crate::execute::bodies::OpenFiles;
@@ -39,8 +39,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 pub(crate) enum Outcome {
     /// Nothing is due any more.
     Done,
-    /// Another compactor has the claim, or took it.
+    /// Another compactor has the claim.
     Busy,
+    /// The claim was lost on the way: another compactor may have it now.
+    Lost,
 }
 
 /// One volume that is looked after.
@@ -104,17 +106,13 @@ impl VolumeWorker {
             () = stopped(&stop) => Ok(()),
         };
         let worked = match worked {
-            // What a compactor finds that was overtaken without noticing may look broken.
-            Err(Interrupt::Failed(error)) if claim.txn(vec![], vec![]).await.is_err() => {
-                tracing::debug!(volume = %self.volume.id(), %error, "failed after the claim was lost");
-                Err(Interrupt::ClaimLost)
-            }
+            Err(Interrupt::Failed(error)) => Err(explain(&claim, error).await),
             worked => worked,
         };
         claim.release().await;
         match worked {
             Ok(()) => Ok(Outcome::Done),
-            Err(Interrupt::ClaimLost | Interrupt::Overtaken) => Ok(Outcome::Busy),
+            Err(Interrupt::ClaimLost | Interrupt::Overtaken) => Ok(Outcome::Lost),
             Err(Interrupt::Failed(error)) => {
                 Err(error.context(format!("volume {}", self.volume.id())))
             }
@@ -296,6 +294,19 @@ impl VolumeWorker {
         let made_ms = staged(state).oldest_ms?;
         let age_ms = self.volume.env.wall_ms().saturating_sub(made_ms);
         Some(self.options.flush_age.saturating_sub(Duration::from_millis(age_ms)))
+    }
+}
+
+/// What a failure means: to a compactor that lost its claim without noticing, what its successor did
+/// looks like damage.
+async fn explain(claim: &Claim, error: Error) -> Interrupt {
+    match claim.txn(vec![], vec![]).await {
+        Err(Interrupt::ClaimLost) => {
+            let id = claim.volume().id();
+            tracing::debug!(volume = %id, %error, "failed after the claim was lost");
+            Interrupt::ClaimLost
+        }
+        _ => Interrupt::Failed(error),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tiers that count their calls and die at one of them: from then on every call fails.
+//! Tiers that count their calls and die at one of them (from then on every call fails), or stall there.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,17 +14,23 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 
+use tokio::sync::Semaphore;
+
 use pagestore::internal::meta::{
     KeyRange, LeaseId, MetaError, MetaResult, MetaStatus, MetaStore, RangeRequest, RangeResponse,
     Txn, TxnResponse, WatchStream,
 };
 use pagestore::internal::types::Revision;
 
-/// Whether the call at which the process dies still happens.
+/// What becomes of the process at its last call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Last {
+    /// It dies after the call.
     Happens,
+    /// It dies before.
     DoesNot,
+    /// It stalls before the call until it is told to go on.
+    Stalls,
 }
 
 /// Counts down to a process's death.
@@ -33,18 +39,22 @@ pub struct Life {
     calls: AtomicU64,
     dies_at: u64,
     last: Last,
+    stalled: Semaphore,
+    go_on: Semaphore,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Lives,
+    Stalls,
     DiesAfter,
     Dead,
 }
 
 impl Life {
     pub fn until(dies_at: u64, last: Last) -> Arc<Life> {
-        Arc::new(Life { calls: AtomicU64::new(0), dies_at, last })
+        let (stalled, go_on) = (Semaphore::new(0), Semaphore::new(0));
+        Arc::new(Life { calls: AtomicU64::new(0), dies_at, last, stalled, go_on })
     }
 
     pub fn endless() -> Arc<Life> {
@@ -55,14 +65,31 @@ impl Life {
         self.calls.load(Ordering::SeqCst)
     }
 
+    /// Waits until the process stalls.
+    pub async fn stalled(&self) {
+        self.stalled.acquire().await.unwrap().forget();
+    }
+
+    /// Lets the stalled process go on.
+    pub fn go_on(&self) {
+        self.go_on.add_permits(1);
+    }
+
     fn is_over(&self) -> bool {
-        self.calls() >= self.dies_at
+        self.last != Last::Stalls && self.calls() >= self.dies_at
+    }
+
+    async fn stall(&self) {
+        self.stalled.add_permits(1);
+        self.go_on.acquire().await.unwrap().forget();
     }
 
     fn next(&self) -> Fate {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         match call.cmp(&self.dies_at) {
             std::cmp::Ordering::Less => Fate::Lives,
+            std::cmp::Ordering::Equal if self.last == Last::Stalls => Fate::Stalls,
+            std::cmp::Ordering::Greater if self.last == Last::Stalls => Fate::Lives,
             std::cmp::Ordering::Equal if self.last == Last::Happens => Fate::DiesAfter,
             _ => Fate::Dead,
         }
@@ -83,6 +110,10 @@ impl DyingMeta {
     async fn call<T>(&self, call: impl Future<Output = MetaResult<T>> + Send) -> MetaResult<T> {
         match self.life.next() {
             Fate::Lives => call.await,
+            Fate::Stalls => {
+                self.life.stall().await;
+                call.await
+            }
             Fate::DiesAfter => {
                 let _ = call.await;
                 dead(true)
@@ -142,6 +173,10 @@ impl DyingObjects {
     ) -> object_store::Result<T> {
         match self.life.next() {
             Fate::Lives => call.await,
+            Fate::Stalls => {
+                self.life.stall().await;
+                call.await
+            }
             Fate::DiesAfter => {
                 let _ = call.await;
                 gone()
@@ -187,6 +222,14 @@ impl ObjectStore for DyingObjects {
     ) -> BoxStream<'static, object_store::Result<Path>> {
         match self.life.next() {
             Fate::Lives => self.inner.delete_stream(locations),
+            Fate::Stalls => {
+                let (life, inner) = (self.life.clone(), self.inner.clone());
+                let deletes = async move {
+                    life.stall().await;
+                    inner.delete_stream(locations)
+                };
+                stream::once(deletes).flatten().boxed()
+            }
             Fate::DiesAfter => {
                 let deletes = self.inner.delete_stream(locations);
                 deletes.map(|_| gone()).boxed()
@@ -197,6 +240,15 @@ impl ObjectStore for DyingObjects {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
         match self.life.next() {
             Fate::Lives => self.inner.list(prefix),
+            Fate::Stalls => {
+                let (life, inner) = (self.life.clone(), self.inner.clone());
+                let prefix = prefix.cloned();
+                let list = async move {
+                    life.stall().await;
+                    inner.list(prefix.as_ref())
+                };
+                stream::once(list).flatten().boxed()
+            }
             // Half of it, then the failure.
             _ => self.inner.list(prefix).take(1).chain(stream::iter([gone()])).boxed(),
         }
