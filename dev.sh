@@ -20,6 +20,7 @@ usage: ./dev.sh COMMAND
   lint         formatting, clippy, documentation, the compose file
   up [DIR]     run a local etcd and S3 server until Ctrl-C; files in DIR (target/dev-cluster)
   demo [FILE]  the main job, start to end, in a directory and then on etcd and S3
+  bench [ARGS] ratios of pagestore over what it is built on; bench --help lists the arguments
   help         this text
 
 Works on Debian and Ubuntu with Rust. Uses sudo for packages when not root.
@@ -233,10 +234,15 @@ demo() {
     cargo run --release --quiet -p pagestore-cli -- demo "$@"
 }
 
+bench() {
+    setup
+    cargo run --release --quiet -p pagestore-bench -- "$@"
+}
+
 command=${1:-help}
 [ $# -eq 0 ] || shift
 case $command in
-    setup | lint | up | demo) "$command" "$@" ;;
+    setup | lint | up | demo | bench) "$command" "$@" ;;
     test) check ;;
     help | -h | --help) help ;;
     *) help >&2; die "unknown command: $command" ;;
