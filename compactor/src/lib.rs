@@ -8,6 +8,23 @@
 //! Reading order: [`plan`] says what is to be done, [`merge`] which files are to be merged, [`gc`] what
 //! can be deleted; all pure. `execute` does it, `publish` makes it visible, `claim` makes sure that one
 //! does it at a time, `worker` waits until something is due.
+//!
+//! # Inside a process
+//!
+//! Whoever hosts an embedded store runs one beside its own work:
+//!
+//! ```
+//! # #[tokio::main] async fn main() -> pagestore::Result<()> {
+//! # let directory = tempfile::tempdir().expect("a directory");
+//! # let url = directory.path().display().to_string();
+//! use pagestore_compactor::{Compactor, CompactorOptions, Tiers};
+//!
+//! let store = pagestore::Store::open(&url).await?;
+//! let compactor = Compactor::new(Tiers::from(&store), CompactorOptions::default()).start();
+//! // ... the host's own work ...
+//! compactor.stop().await;
+//! # Ok(()) }
+//! ```
 #![warn(missing_docs)]
 
 mod claim;

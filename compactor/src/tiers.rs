@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use pagestore::Env;
 use pagestore::internal::blob::BlobStore;
 use pagestore::internal::meta::MetaStore;
 use pagestore::internal::meta::keys::StoreKeys;
 use pagestore::internal::types::VolumeId;
+use pagestore::{Env, Store};
 
 use crate::volume::Volume;
 
@@ -21,6 +21,18 @@ pub struct Tiers {
     pub keys: StoreKeys,
     /// Clock and randomness.
     pub env: Env,
+}
+
+impl From<&Store> for Tiers {
+    /// The tiers of an open store: they stay open for as long as these live.
+    fn from(store: &Store) -> Tiers {
+        Tiers {
+            meta: store.meta().clone(),
+            blobs: store.blobs().clone(),
+            keys: store.keys().clone(),
+            env: store.env().clone(),
+        }
+    }
 }
 
 impl Tiers {

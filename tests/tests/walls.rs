@@ -368,8 +368,11 @@ fn the_compactor_reads_and_writes_no_volume_by_the_front_door() {
     ];
     let mut complaints = Vec::new();
     for source in sources("compactor") {
-        let used = paths(&source, "pagestore");
-        for path in used.iter().filter(|path| doors.iter().any(|door| is_below(path, door))) {
+        // Where its host hands over a store, and the sidecar's host, which is itself.
+        let hosts = ["main", "tiers"].contains(&source.module.as_str());
+        let mut used = paths(&source, "pagestore");
+        used.retain(|path| doors.iter().any(|door| is_below(path, door)));
+        for path in used.iter().filter(|path| !(hosts && is_below(path, "Store"))) {
             complaints.push(format!("{} uses pagestore::{path}", source.path.display()));
         }
     }
