@@ -51,9 +51,20 @@ pub(crate) async fn find_volumes(
     }
 }
 
-/// Erases a volume whose metadata is gone.
+/// True when the volume was deleted: its metadata is gone, and never comes back.
+pub(crate) async fn is_deleted(volume: &Volume) -> Work<bool> {
+    let key = KeyRange::key(volume.keys.metadata());
+    let request = RangeRequest::new(key).project(Projection::KeysOnly);
+    Ok(volume.meta.range(request).await?.kvs.is_empty())
+}
+
+/// Erases a deleted volume. Of one that is not, nothing is touched.
 pub(crate) async fn erase(claim: Claim) -> Work<Erased> {
     let volume = claim.volume().clone();
+    if !is_deleted(&volume).await? {
+        claim.release().await;
+        return Err(Interrupt::Overtaken);
+    }
     if is_held(&volume).await? {
         claim.release().await;
         return Ok(Erased::Held);
@@ -109,5 +120,56 @@ async fn erase_keys(claim: &Claim, range: KeyRange) -> Work<()> {
         if !claim.txn(vec![gone], vec![Op::Delete(batch)]).await?.succeeded {
             return Err(Interrupt::Overtaken);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use pagestore::Env;
+    use pagestore::internal::blob::{BlobStore, ObjectName};
+    use pagestore::internal::meta::embedded::EmbeddedStore;
+    use pagestore::internal::meta::records::VolumeRecord;
+    use pagestore::internal::meta::txn;
+    use pagestore::internal::types::{
+        FileId, HashSecret, Keep, PageSize, Revision, SECRET_BYTES, VolumeId,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_deleted_volume_is_erased() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::seeded(1);
+        let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
+        let blobs = BlobStore::new(Arc::new(InMemory::new()), "memory:", env.clone());
+        let keys = StoreKeys::new("").volume(VolumeId(1));
+        let volume = Volume { meta: meta.clone(), blobs, env, keys: keys.clone() };
+        let record = VolumeRecord {
+            page_size: PageSize::DEFAULT,
+            keep: Keep::Nothing,
+            created_ms: 0,
+            secret: HashSecret::new([1; SECRET_BYTES]),
+            parent: None,
+        };
+        let created = meta.txn(txn::create_volume("nv".into(), "id".into(), &keys, &record));
+        let created = created.await.unwrap().revision;
+        let file = FileId::from_bytes([9; 16]);
+        let name = ObjectName { volume: keys.id(), named_at: Revision(1), file };
+        volume.blobs.put_create(&name, vec!["object".into()]).await.unwrap();
+
+        let claim = Claim::take(&volume, "test").await.unwrap().unwrap();
+        assert!(matches!(erase(claim).await, Err(Interrupt::Overtaken)));
+        assert_eq!(volume.blobs.head(&name).await.unwrap(), 6);
+
+        meta.txn(txn::delete_volume("nv".into(), &keys, created)).await.unwrap();
+        let claim = Claim::take(&volume, "test").await.unwrap().unwrap();
+        assert_eq!(erase(claim).await.unwrap(), Erased::All);
+        assert!(volume.blobs.head(&name).await.is_err());
+        let left = meta.range(RangeRequest::new(keys.everything())).await.unwrap();
+        assert!(left.kvs.is_empty());
     }
 }

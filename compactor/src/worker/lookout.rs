@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use pagestore::internal::meta::MetaError;
 use pagestore::internal::types::Revision;
-use pagestore::{ErrorKind, Result};
+use pagestore::{Error, ErrorKind, Result};
 
 use super::volume::{Outcome, VolumeWorker};
 use super::{Stop, stopped};
 use crate::claim::Claim;
-use crate::execute::erase::{Erased, erase};
+use crate::execute::erase::{Erased, erase, is_deleted};
 use crate::interrupt::Interrupt;
 use crate::merge::pick::Effort;
 use crate::options::CompactorOptions;
@@ -37,7 +37,7 @@ pub(crate) async fn look_after(volume: Volume, options: CompactorOptions, stop: 
         let began = volume.env.now();
         let ended = match follow(&volume, &options, &stop).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                erase_all(&volume, &options, &stop).await
+                erase_if_deleted(&volume, &options, &stop, error).await
             }
             ended => ended,
         };
@@ -102,6 +102,21 @@ pub(crate) async fn forget_history(volume: &Volume, revision: Revision) {
         Err(error) => {
             tracing::debug!(volume = %volume.id(), %error, "the meta tier's history was not compacted");
         }
+    }
+}
+
+/// Erases the volume if it is what was not found. It may as well have been an object of a volume that
+/// is there: then that is the `error`.
+async fn erase_if_deleted(
+    volume: &Volume,
+    options: &CompactorOptions,
+    stop: &Stop,
+    error: Error,
+) -> Result<()> {
+    match is_deleted(volume).await {
+        Ok(true) => erase_all(volume, options, stop).await,
+        Ok(false) | Err(Interrupt::ClaimLost | Interrupt::Overtaken) => Err(error),
+        Err(Interrupt::Failed(error)) => Err(error),
     }
 }
 
