@@ -27,7 +27,10 @@ pub(crate) async fn delete(claim: &Claim, state: &VolumeState, files: &[FileId])
         let key = volume.keys.dropped(*file);
         let unchanged = Compare::modified(key.clone(), dropped.modified);
         let response = claim.txn(vec![unchanged], vec![Op::delete(key)]).await?;
-        deleted_at = deleted_at.max(response.revision);
+        // Of a refused transaction the revision is no change of the volume's.
+        if response.succeeded {
+            deleted_at = response.revision;
+        }
     }
     Ok(deleted_at)
 }
