@@ -18,7 +18,7 @@ use crate::env::{Env, Task};
 use crate::error::{Error, Result};
 use crate::meta::keys::VolumeKeys;
 use crate::meta::records::encode_pin;
-use crate::meta::{Compare, LeaseId, MetaError, MetaStore, Op, Txn};
+use crate::meta::{Compare, LeaseId, MetaError, MetaStore, Op, OpResponse, Txn};
 use crate::mirror::{Mirror, VolumeState};
 use crate::types::{PointName, Revision, SessionId};
 
@@ -209,16 +209,22 @@ impl Shared {
                     (pin.revision, pin.modified) = (revision, response.revision);
                     return Ok(());
                 }
-                Ok(_) => {
+                Ok(response) => {
+                    let modified = |index: usize| match response.responses.get(index) {
+                        Some(OpResponse::Range(found)) => {
+                            found.kvs.first().map_or(Revision::ZERO, |kv| kv.mod_revision)
+                        }
+                        _ => Revision::ZERO,
+                    };
+                    pin.modified = modified(1);
+                    self.mirror.reach(modified(0)).await?;
                     state = self.mirror.fresh().await?;
-                    pin.modified = self.pin_modified().await?;
-                    // Deletion and the raise of the oldest revision show in the mirror in a moment.
+                    // A deletion of the volume shows in the mirror in a moment.
                     self.env.sleep(self.env.jittered(Duration::from_millis(2))).await;
                 }
                 Err(MetaError::LeaseNotFound) => {
                     pin.lease = self.meta.lease_grant(LEASE).await?;
-                    pin.modified = self.pin_modified().await?;
-                    pin.holds.clear();
+                    (pin.modified, pin.holds) = (Revision::ZERO, BTreeSet::new());
                 }
                 Err(error) if error.maybe_applied() => pin.modified = self.pin_modified().await?,
                 Err(error) => return Err(error.into()),
@@ -281,7 +287,9 @@ impl Shared {
         if waits {
             pin.level_list = pin.level_list.max(settled);
         }
-        if !alive || target > pin.revision || waits {
+        // After a lost lease there is no pin until one could be put, however often that failed.
+        let is_pinned = pin.modified > Revision::ZERO;
+        if !is_pinned || target > pin.revision || waits {
             self.put_pin(&mut pin, target).await?;
         }
         let idle: Vec<Revision> =
@@ -302,5 +310,48 @@ async fn tick(shared: Weak<Shared>, env: Env) {
         if let Err(error) = shared.tick().await {
             tracing::debug!(volume = %shared.keys.id(), %error, "a session's pin was not renewed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::embedded::EmbeddedStore;
+    use crate::meta::keys::StoreKeys;
+    use crate::meta::records::VolumeRecord;
+    use crate::meta::{KeyRange, RangeRequest, txn};
+    use crate::types::{HashSecret, Keep, PageSize, SECRET_BYTES, VolumeId};
+
+    #[tokio::test]
+    async fn a_pin_that_could_not_be_put_after_its_lease_was_lost_is_put_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::seeded(1);
+        let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
+        let keys = StoreKeys::new("").volume(VolumeId(1));
+        let record = VolumeRecord {
+            page_size: PageSize::DEFAULT,
+            keep: Keep::Nothing,
+            created_ms: 0,
+            secret: HashSecret::new([1; SECRET_BYTES]),
+            parent: None,
+        };
+        let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
+        meta.txn(create).await.unwrap();
+        let mirror = Mirror::open(meta.clone(), keys.clone(), env.clone()).await.unwrap();
+        let session = Session::open(meta.clone(), keys.clone(), env, Arc::new(mirror)).await;
+        let session = session.unwrap();
+        let _held = session.hold(session.shared.pin.lock().await.revision).await.unwrap();
+
+        // The lease is replaced, and then the meta tier fails.
+        let lease = session.lease().await;
+        meta.lease_revoke(lease).await.unwrap();
+        {
+            let mut pin = session.shared.pin.lock().await;
+            pin.lease = meta.lease_grant(LEASE).await.unwrap();
+            pin.modified = Revision::ZERO;
+        }
+        session.shared.tick().await.unwrap();
+        let pin = RangeRequest::new(KeyRange::key(keys.pin(session.shared.id)));
+        assert_eq!(meta.range(pin).await.unwrap().kvs.len(), 1);
     }
 }
