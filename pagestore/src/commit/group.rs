@@ -164,8 +164,31 @@ impl Group {
 }
 
 async fn drain(group: Arc<Group>) {
-    while let Some(next) = group.next() {
-        group.send_group(next).await;
+    let mut sender = Sender { group, done: false };
+    while let Some(next) = sender.group.next() {
+        sender.group.send_group(next).await;
+    }
+    sender.done = true;
+}
+
+/// A task that sends groups.
+struct Sender {
+    group: Arc<Group>,
+    done: bool,
+}
+
+impl Drop for Sender {
+    /// One that did not come to its end has panicked or was shut down: another may take its place, and
+    /// nobody waits for it.
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let mut queue = self.group.queue();
+        queue.in_flight -= 1;
+        if queue.in_flight == 0 {
+            queue.waiting.clear();
+        }
     }
 }
 
