@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::core::Core;
 use super::sets::SizeUse;
 use super::write_set::WriteSet;
@@ -15,10 +17,19 @@ use crate::types::{CommitId, Revision};
 /// A file is closed once it is about this long: small enough to be held in memory and to be put in
 /// one piece, long enough that a scan reads few.
 const FILE_BYTES: u64 = 64 << 20;
+/// After so many files they become twice as long, so that a very large commit makes few enough.
+const FILES_PER_DOUBLING: usize = 16;
+/// How often they do: a quarter of a GiB is held in memory by whoever writes that much.
+const MAX_DOUBLINGS: usize = 2;
 
 /// The files of a bulk commit: uploaded, under intents, and not published yet.
+///
+/// However the commit ends, also when its caller stops waiting or an upload fails: the files that it
+/// did not publish are given up.
 #[derive(Debug)]
 pub(super) struct BulkFiles {
+    core: Arc<Core>,
+    /// Files that there are intents of, or may be.
     entries: Vec<FileEntry>,
 }
 
@@ -40,32 +51,70 @@ impl BulkFiles {
         self.entries.iter().map(|entry| entry.page_count).sum()
     }
 
+    /// To be called once the files are published: there is nothing to give up any more.
+    pub(super) fn set_published(&mut self) {
+        self.entries.clear();
+    }
+
     /// Takes the intents back, and the objects, of what was not and never will be published. What
     /// cannot be taken back now goes with the session's lease, and then the compactor finds it.
-    pub(super) async fn give_up(&self, core: &Core) {
-        for entry in &self.entries {
-            let given_up = core.meta.txn(txn::give_up(&core.keys, entry.place())).await;
-            if !given_up.is_ok_and(|response| response.succeeded) {
-                continue;
-            }
-            let name =
-                ObjectName { volume: core.keys.id(), named_at: entry.named_at, file: entry.id };
-            if let Err(error) = core.blobs.delete(&name).await {
-                tracing::debug!(%error, "an unpublished file was left to the compactor");
-            }
+    pub(super) async fn give_up(&mut self) {
+        while let Some(entry) = self.entries.last() {
+            give_up(&self.core, entry).await;
+            self.entries.pop();
         }
+    }
+}
+
+impl Drop for BulkFiles {
+    fn drop(&mut self) {
+        if self.entries.is_empty() {
+            return;
+        }
+        let (core, entries) = (self.core.clone(), std::mem::take(&mut self.entries));
+        self.core.env.spawn_if_running(async move {
+            for entry in &entries {
+                give_up(&core, entry).await;
+            }
+        });
+    }
+}
+
+async fn give_up(core: &Core, entry: &FileEntry) {
+    let given_up = core.meta.txn(txn::give_up(&core.keys, entry.id)).await;
+    if !given_up.is_ok_and(|response| response.succeeded) {
+        return;
+    }
+    let name = ObjectName { volume: core.keys.id(), named_at: entry.named_at, file: entry.id };
+    if let Err(error) = core.blobs.delete(&name).await {
+        tracing::debug!(%error, "an unpublished file was left to the compactor");
     }
 }
 
 /// Writes all pages of a transaction into files, and uploads these: data before metadata.
 pub(super) async fn upload(
-    core: &Core,
+    core: &Arc<Core>,
     writes: &WriteSet,
     size: &SizeUse,
     commit: CommitId,
     base: Revision,
 ) -> Result<BulkFiles> {
-    let mut files = BulkFiles { entries: Vec::new() };
+    let mut files = BulkFiles { core: core.clone(), entries: Vec::new() };
+    let uploaded = upload_all(&mut files, writes, size, commit, base).await;
+    if uploaded.is_err() {
+        files.give_up().await;
+    }
+    uploaded.map(|()| files)
+}
+
+async fn upload_all(
+    files: &mut BulkFiles,
+    writes: &WriteSet,
+    size: &SizeUse,
+    commit: CommitId,
+    base: Revision,
+) -> Result<()> {
+    let core = &files.core.clone();
     let mut writer = None;
     for page in writes.pages() {
         let writer_now = writer.get_or_insert_with(|| new_writer(core, base));
@@ -92,14 +141,18 @@ pub(super) async fn upload(
         let content = writes.get(page)?.expect("BUG: the page is among those written");
         let hash = core.record.secret.hash(page, &content);
         writer_now.push_body(page, Revision::ZERO, hash, &content);
-        if writer_now.written_bytes() >= FILE_BYTES {
-            put(core, &mut files, writer.take(), base).await?;
+        if writer_now.written_bytes() >= file_bytes(files.entries.len()) {
+            put(core, files, writer.take(), base).await?;
         }
         // Encoding a large file takes a while: let others have the thread in between.
         tokio::task::consume_budget().await;
     }
-    put(core, &mut files, writer, base).await?;
-    Ok(files)
+    put(core, files, writer, base).await
+}
+
+/// How long the file after so many others becomes.
+fn file_bytes(files: usize) -> u64 {
+    FILE_BYTES << (files / FILES_PER_DOUBLING).min(MAX_DOUBLINGS)
 }
 
 fn new_writer(core: &Core, base: Revision) -> FileWriter {
@@ -123,16 +176,19 @@ async fn put(
     base: Revision,
 ) -> Result<()> {
     let Some(writer) = writer else { return Ok(()) };
+    if files.entries.len() == txn::MAX_FILES {
+        return Err(Error::invalid("the transaction is too large for one commit; split it"));
+    }
     let BuiltFile { chunks, entry } = writer.finish();
     let lease = core.session.lease().await;
-    let intent = Intent { named_at: base };
+    let (file, intent) = (entry.id, Intent { named_at: base });
+    files.entries.push(entry);
     let response =
-        core.meta.txn(txn::intend(&core.keys, core.created, entry.id, &intent, lease)).await?;
+        core.meta.txn(txn::intend(&core.keys, core.created, file, &intent, lease)).await?;
     if !response.succeeded {
         return Err(Error::not_found(format!("volume was deleted: {}", core.keys.id())));
     }
-    let name = ObjectName { volume: core.keys.id(), named_at: base, file: entry.id };
+    let name = ObjectName { volume: core.keys.id(), named_at: base, file };
     core.blobs.put_create(&name, chunks).await?;
-    files.entries.push(entry);
     Ok(())
 }

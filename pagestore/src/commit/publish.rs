@@ -12,7 +12,7 @@ use super::sets::Footprint;
 use super::transaction::{Committed, Transaction};
 use crate::error::{CommitToken, Error, ErrorKind, Result};
 use crate::meta::records::{Commit, PageChange, SizeChange};
-use crate::meta::txn::{self, CommitPart, FilePut, StagedPut, guard_budget};
+use crate::meta::txn::{self, CommitPart, FilePut, MAX_FILE_GUARD_RANGES, StagedPut, guard_budget};
 use crate::meta::{Op, OpResponse, Txn};
 use crate::mirror::{View, VolumeState};
 use crate::types::{CommitId, PageNo, Revision};
@@ -97,11 +97,13 @@ impl Part {
                 last: size.last,
             }),
         };
+        let budget = guard_budget(parts);
+        let budget = if files.is_some() { budget.min(MAX_FILE_GUARD_RANGES) } else { budget };
         Ok(CommitPart {
             keys: self.core().keys.clone(),
             created: self.core().created,
             id,
-            guards: self.footprint.guards(base, guard_budget(parts)),
+            guards: self.footprint.guards(base, budget),
             commit,
             pages,
             files: puts,
@@ -254,14 +256,14 @@ impl Publication {
         conflicts.map_or(Ok(()), |pages| Err(Error::conflict(pages)))
     }
 
-    /// Intents of files that were not published go, so that the files are garbage at once. After an
-    /// unknown outcome they stay: they go with the session, or were deleted by the commit.
-    async fn clean_up(&self, published: bool) {
-        if !published {
-            for part in &self.parts {
-                if let Some(files) = &part.files {
-                    files.give_up(part.core()).await;
-                }
+    /// Files that were not published go at once. After an unknown outcome too: if the commit happened,
+    /// it took their intents, and nothing is given up; if not, it cannot happen without them.
+    async fn clean_up(&mut self, published: bool) {
+        for files in self.parts.iter_mut().filter_map(|part| part.files.as_mut()) {
+            if published {
+                files.set_published();
+            } else {
+                files.give_up().await;
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::types::{CommitId, ContentHash, FileId, PageCount, PageNo, Revision};
 pub const MAX_GUARD_RANGES: usize = 56;
 /// Volumes that one commit may change at most.
 pub const MAX_PARTS: usize = 8;
-/// Puts in one nested transaction of a large commit.
+/// Puts in one nested transaction of a large commit, at least, when it publishes no files.
 const NESTED_PUTS: usize = 64;
 /// Nested transactions of a large commit at most.
 const MAX_NESTED: usize = 58;
@@ -23,6 +23,10 @@ const MAX_NESTED: usize = 58;
 const OWN_PUTS: usize = 3;
 /// Compares of a commit beside its page ranges: id, volume, floor, barrier, page count.
 const OWN_COMPARES: usize = 5;
+/// Files that one commit may publish at most: each costs a compare that cannot be nested.
+pub const MAX_FILES: usize = 96;
+/// Ranges of pages that a commit of files compares at most, to leave room for theirs.
+pub const MAX_FILE_GUARD_RANGES: usize = 16;
 /// Puts of staged pages and pointers that fit into one commit.
 pub const MAX_STAGED_PUTS: usize = NESTED_PUTS * MAX_NESTED;
 /// Bytes of keys and values that one commit may put: the rest of the request is room for framing.
@@ -239,7 +243,19 @@ pub fn guard_budget(parts: usize) -> usize {
 pub fn fits(parts: &[CommitPart]) -> bool {
     let puts: usize = parts.iter().map(CommitPart::put_count).sum();
     let bytes: usize = parts.iter().map(CommitPart::bytes).sum();
-    puts + (OWN_PUTS + 1) * parts.len() <= MAX_STAGED_PUTS && bytes <= MAX_COMMIT_BYTES
+    let compares: usize = parts.iter().map(CommitPart::compare_count).sum();
+    // The barrier, too.
+    let puts = puts + (OWN_PUTS + 1) * parts.len();
+    let outer = compares.max(MAX_NESTED);
+    compares <= MAX_TXN_OPS
+        && (puts <= MAX_TXN_OPS || puts <= outer * nested_puts(compares))
+        && puts <= MAX_STAGED_PUTS
+        && bytes <= MAX_COMMIT_BYTES
+}
+
+/// Operations that one nested transaction may have beside so many compares.
+fn nested_puts(compares: usize) -> usize {
+    MAX_TXN_OPS.saturating_sub(compares.max(MAX_NESTED))
 }
 
 /// Operations of a nested transaction that always succeeds.
@@ -248,8 +264,11 @@ fn nested(ops: &[Op]) -> Op {
 }
 
 /// Splits operations over nested transactions when they do not fit into one.
-fn spread(ops: Vec<Op>) -> Vec<Op> {
-    if ops.len() <= MAX_TXN_OPS { ops } else { ops.chunks(NESTED_PUTS).map(nested).collect() }
+fn spread(compares: usize, ops: Vec<Op>) -> Vec<Op> {
+    if ops.len() <= MAX_TXN_OPS {
+        return ops;
+    }
+    ops.chunks(nested_puts(compares).max(1)).map(nested).collect()
 }
 
 /// One commit over one volume or several, in one transaction. Its parts are in the order of their
@@ -268,7 +287,8 @@ pub fn commit(parts: &[CommitPart]) -> Txn {
         then.push(Op::put(part.keys.head(), Bytes::new()));
         or_else.extend(part.refusal_ops());
     }
-    Txn { compares, then: spread(then), or_else }
+    let then = spread(compares.len(), then);
+    Txn { compares, then, or_else }
 }
 
 /// Several commits of one volume, each on its own, in one transaction: each nested transaction has
@@ -349,15 +369,14 @@ pub fn intend(
     }
 }
 
-/// Takes an intent back, unless the file was published: afterwards it never will be.
+/// Takes an intent back: afterwards the file never will be published. Fails when it was, however long
+/// ago and wherever it is listed by now, because the publication took the intent.
 #[must_use]
-pub fn give_up(keys: &VolumeKeys, place: FilePlace) -> Txn {
+pub fn give_up(keys: &VolumeKeys, file: FileId) -> Txn {
+    let intent = keys.intent(file);
     Txn {
-        compares: vec![
-            Compare::absent(keys.file(place)),
-            Compare::absent(keys.dropped(place.file)),
-        ],
-        then: vec![Op::delete(keys.intent(place.file))],
+        compares: vec![Compare::exists(intent.clone())],
+        then: vec![Op::delete(intent)],
         or_else: vec![],
     }
 }
@@ -483,6 +502,45 @@ mod tests {
         }
         assert!(!fits(&[part(1 + (MAX_STAGED_PUTS / 2) as u64, 1)]));
         assert!(!fits(&[part(300, 4096)]));
+    }
+
+    #[test]
+    fn a_commit_of_many_files_keeps_within_the_limit_of_operations() {
+        let with_files = |count: usize, ranges: usize| {
+            let mut part = part(200, 10);
+            part.pages.clear();
+            part.guards.ranges.truncate(ranges);
+            part.files = (0..count)
+                .map(|n| FilePut {
+                    place: FilePlace {
+                        level: 0,
+                        first: PageNo(n as u64),
+                        last: PageNo(n as u64),
+                        file: FileId::from_bytes((n as u128).to_be_bytes()),
+                    },
+                    value: Bytes::from_static(b"entry"),
+                })
+                .collect();
+            part
+        };
+        for count in [1, 61, 62, 63, 64, MAX_FILES] {
+            let parts = [with_files(count, MAX_FILE_GUARD_RANGES)];
+            assert!(fits(&parts), "{count}");
+            assert!(deepest(&commit(&parts)) <= MAX_TXN_OPS, "{count}");
+        }
+        assert!(!fits(&[with_files(MAX_FILES, MAX_GUARD_RANGES)]));
+        let mixed = [part(200, 10), with_files(8, 8)];
+        assert!(!fits(&mixed) || deepest(&commit(&mixed)) <= MAX_TXN_OPS);
+    }
+
+    #[test]
+    fn an_intent_is_taken_back_only_while_it_is_there() {
+        let keys = StoreKeys::new("r/").volume(VolumeId(1));
+        let file = FileId::from_bytes([4; 16]);
+        let taken_back = give_up(&keys, file);
+        // A file that was published may be listed in any level by now; its intent is gone for good.
+        assert_eq!(taken_back.compares, [Compare::exists(keys.intent(file))]);
+        assert_eq!(taken_back.then, [Op::delete(keys.intent(file))]);
     }
 
     #[test]
