@@ -21,6 +21,8 @@ mod group;
 mod publish;
 mod resolve;
 mod sets;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod write_set;
 

@@ -15,6 +15,7 @@ use crate::meta::records::{Commit, PageChange, SizeChange};
 use crate::meta::txn::{self, CommitPart, FilePut, MAX_FILE_GUARD_RANGES, StagedPut, guard_budget};
 use crate::meta::{Op, OpResponse, Txn};
 use crate::mirror::{View, VolumeState};
+use crate::session::expired;
 use crate::types::{CommitId, PageNo, Revision};
 
 /// Times that a transaction overtaken by others is rebased before the caller hears of it.
@@ -297,7 +298,17 @@ impl Part {
                 conflicts.push(page);
             }
         }
-        Ok(if conflicts.is_empty() { None } else { Some(conflicts) })
+        if !conflicts.is_empty() {
+            return Ok(Some(conflicts));
+        }
+        // Files may leave out what happened below the oldest readable revision. What was looked up
+        // above was looked up in states no newer than this one.
+        let newest = self.core().mirror.state()?;
+        if newest.is_readable(base) {
+            Ok(None)
+        } else {
+            Err(expired(base, newest.oldest.record.readable))
+        }
     }
 }
 

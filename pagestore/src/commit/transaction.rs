@@ -154,6 +154,8 @@ impl Transaction {
     /// Makes the volume `count` pages long: pages beyond are gone, pages added are zeros.
     pub fn truncate(&mut self, count: PageCount) {
         self.wrote = true;
+        // Also when the count is that already: it is to be that afterwards.
+        self.reads.page_count = true;
         self.writes.truncate(count);
         self.size.set(count);
     }
