@@ -1,6 +1,6 @@
 //! Reads pages' bodies out of files, many at a time: each index block and each frame is fetched once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -47,7 +47,7 @@ pub(crate) async fn read_by_hash(
     volume: &Volume,
     state: &VolumeState,
     open: &OpenFiles,
-    wanted: Vec<ContentKey>,
+    wanted: BTreeSet<ContentKey>,
 ) -> Work<HashMap<ContentKey, Bytes>> {
     let mut missing = wanted;
     let mut found: Vec<Version> = Vec::new();
@@ -62,8 +62,11 @@ pub(crate) async fn read_by_hash(
         }
         let file = open.open(volume, entry).await?;
         let versions = find_in(&file, &here).await?;
-        missing.retain(|key| !versions.iter().any(|version| content_key(version) == *key));
-        found.extend(versions);
+        for version in versions {
+            if missing.remove(&content_key(&version)) {
+                found.push(version);
+            }
+        }
     }
     let bodies = read_bodies(volume, state, &found).await?;
     Ok(found.iter().map(content_key).zip(bodies).collect())
@@ -85,10 +88,8 @@ async fn find_in(file: &OpenFile, wanted: &[ContentKey]) -> Work<Vec<Version>> {
         blocks.values().map(|(handle, keys)| file.find_in_block(handle, keys)).collect();
     let versions: Vec<Vec<Version>> =
         stream::iter(finds).buffered(CONCURRENT).try_collect().await?;
-    let mut versions: Vec<Version> = versions.into_iter().flatten().collect();
-    // A page whose versions reach over a block's end may have been found in both.
-    versions.dedup_by_key(|version| content_key(version));
-    Ok(versions)
+    // One whose page has versions in two blocks may have been found in both.
+    Ok(versions.into_iter().flatten().collect())
 }
 
 /// The bodies of `versions`, which all have one, in their order.

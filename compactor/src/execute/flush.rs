@@ -5,7 +5,7 @@
 //! out. The changelog, not the pointers, says what there is: the mirror's state is its fold at exactly
 //! one revision, which becomes the floor.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -29,6 +29,8 @@ use crate::progress::{Progress, Reporter};
 use crate::publish::{Edit, Upload};
 use crate::volume::Volume;
 
+/// Bytes of pages that are read and written at a time: bounds what is held in memory.
+const WINDOW_BYTES: usize = 8 << 20;
 /// Staged pages read by one request.
 const BATCH_KEYS: usize = 100;
 /// Bytes read by one request, about: a reply of over 4 MiB is refused by etcd's clients.
@@ -140,14 +142,13 @@ async fn write_versions(
     report: &Reporter<'_>,
 ) -> Work<()> {
     let open = OpenFiles::default();
-    let (volume, open) = (claim.volume(), &open);
-    let batches = batches(kept, state.record.page_size.bytes());
-    let fetches: Vec<_> = batches.iter().map(|batch| fetch(volume, state, open, batch)).collect();
-    let mut fetches = stream::iter(fetches).buffered(CONCURRENT);
+    let window_versions = (WINDOW_BYTES / state.record.page_size.bytes()).max(1);
     let mut done = 0;
-    for batch in batches {
-        let contents = fetches.try_next().await?.unwrap_or_default();
-        for version in batch {
+    for window in kept.chunks(window_versions) {
+        let contents = fetch(claim.volume(), state, &open, window).await?;
+        for version in window {
+            // Compressing takes a while: others get the thread in between.
+            tokio::task::consume_budget().await;
             let Kept { page, revision, hash, .. } = *version;
             outputs.close_before(claim, page, &[]).await?;
             let writer = outputs.writer(claim, state).await?;
@@ -159,7 +160,7 @@ async fn write_versions(
                 }
             }
         }
-        done += batch.len() as u64;
+        done += window.len() as u64;
         report.tell(Progress::Flushing { done, total: kept.len() as u64 });
     }
     Ok(())
@@ -187,32 +188,38 @@ fn batches(kept: &[Kept], page_bytes: usize) -> Vec<&[Kept]> {
 
 type Contents = HashMap<(PageNo, ContentHash), Bytes>;
 
-/// The contents of `batch`, each held against its hash; nothing for pages of zeros.
+/// The contents of `window`, each held against its hash; nothing for pages of zeros.
 async fn fetch(
     volume: &Volume,
     state: &VolumeState,
     open: &OpenFiles,
-    batch: &[Kept],
+    window: &[Kept],
 ) -> Work<Contents> {
-    let values = fetch_staged(volume, batch).await?;
+    let batches = batches(window, state.record.page_size.bytes());
+    let fetches: Vec<_> = batches.into_iter().map(|batch| fetch_staged(volume, batch)).collect();
+    let fetched: Vec<_> = stream::iter(fetches).buffer_unordered(CONCURRENT).try_collect().await?;
+    let values: HashMap<Bytes, Bytes> = fetched.into_iter().flatten().collect();
     let mut bases = Contents::new();
-    let mut in_files = Vec::new();
-    for version in batch {
+    let mut in_files = BTreeSet::new();
+    for version in window {
         let Some(base) = version.staged.and_then(|staged| staged.base) else { continue };
         let key = (version.page, base);
         match values.get(&volume.keys.staged(base, None)) {
-            _ if bases.contains_key(&key) || in_files.contains(&key) => {}
+            _ if bases.contains_key(&key) => {}
             Some(value) => {
                 bases.insert(key, decode(volume, state, key, value, None)?);
             }
-            None => in_files.push(key),
+            None => {
+                in_files.insert(key);
+            }
         }
     }
     if !in_files.is_empty() {
         bases.extend(read_by_hash(volume, state, open, in_files).await?);
     }
     let mut contents = Contents::new();
-    for version in batch {
+    for version in window {
+        tokio::task::consume_budget().await;
         let Some(staged) = version.staged else { continue };
         let key = (version.page, version.hash);
         let place = || place(volume, version.page, version.hash);
@@ -230,15 +237,15 @@ async fn fetch(
 }
 
 /// The staged values that `batch` names, those that are there.
-async fn fetch_staged(volume: &Volume, batch: &[Kept]) -> Work<HashMap<Bytes, Bytes>> {
-    let mut keys = std::collections::BTreeSet::new();
+async fn fetch_staged(volume: &Volume, batch: &[Kept]) -> Work<Vec<(Bytes, Bytes)>> {
+    let mut keys = BTreeSet::new();
     for version in batch {
         let Some(staged) = version.staged else { continue };
         keys.insert(volume.keys.staged(version.hash, staged.base));
         keys.extend(staged.base.map(|base| volume.keys.staged(base, None)));
     }
     if keys.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(Vec::new());
     }
     let then = keys.into_iter().map(Op::get).collect();
     let response = volume.meta.txn(Txn { then, ..Txn::default() }).await?;

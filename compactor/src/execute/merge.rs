@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use pagestore::Error;
-use pagestore::internal::file::{CommitRecord, FileEntry, Origin, SizeChange};
+use pagestore::internal::file::{BodyAt, CommitRecord, FileEntry, Origin, SizeChange};
 use pagestore::internal::levels::{
     self, MergeError, MergeIter, Readable, Retention, SizeHistory, Step,
 };
@@ -18,6 +18,7 @@ use super::holds::read_readable;
 use super::outputs::Outputs;
 use crate::claim::Claim;
 use crate::interrupt::{Interrupt, Work};
+use crate::merge::locality::decide_gathered;
 use crate::merge::pick::{MAX_OUTPUTS, Merge, Move, TARGET_VERSIONS};
 use crate::progress::{Progress, Reporter};
 use crate::publish::{Edit, Upload};
@@ -145,13 +146,21 @@ async fn write(
     outputs: &mut Outputs,
     window: Vec<Version>,
 ) -> Work<()> {
-    let is_copied = |version: &Version| {
-        version.at.is_some_and(|at| plan.copied.binary_search(&at.file).is_ok())
+    let copied_out_of = if outputs.is_nearly_full() {
+        Vec::new()
+    } else {
+        let stays = |at: &BodyAt| plan.copied.binary_search(&at.file).is_err();
+        let stay = window.iter().filter_map(|version| version.at).filter(stays);
+        [&plan.copied[..], &decide_gathered(stay.map(|at| at.file), plan.spread)].concat()
     };
+    let is_copied =
+        |version: &Version| version.at.is_some_and(|at| copied_out_of.contains(&at.file));
     let copied: Vec<Version> =
         window.iter().filter(|version| is_copied(version)).copied().collect();
     let mut bodies = read_bodies(claim.volume(), state, &copied).await?.into_iter();
     for version in window {
+        // Compressing takes a while: others get the thread in between.
+        tokio::task::consume_budget().await;
         let (page, revision, hash) =
             (version.entry.page, version.entry.revision, version.entry.hash);
         outputs.close_before(claim, page, &plan.cuts).await?;

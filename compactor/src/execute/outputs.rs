@@ -7,6 +7,7 @@ use pagestore::{Error, ErrorKind};
 
 use crate::claim::Claim;
 use crate::interrupt::Work;
+use crate::merge::pick::MAX_OUTPUTS;
 use crate::publish::Upload;
 
 /// Bytes at which a file is full: it is held in memory until it is put, in one piece.
@@ -79,6 +80,11 @@ impl Outputs {
         let is_cut = next_cut.and_then(|at| cuts.get(at)).is_some_and(|cut| *cut <= page);
         self.last_page = Some(page);
         if is_cut { self.close(claim).await } else { self.close_if_full(claim).await }
+    }
+
+    /// True when few more files fit into one publication: what need not be copied then is not.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.entries.len() >= MAX_OUTPUTS * 3 / 4
     }
 
     /// Puts the file that is being written.

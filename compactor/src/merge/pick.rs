@@ -51,6 +51,15 @@ impl Effort {
             Effort::Thorough => 150,
         }
     }
+
+    /// In how many objects pages side by side may lie. A reader reads some 16 MiB of compressed pages
+    /// ahead, so up to this many requests of at least an MiB, or of a third of one.
+    fn spread(self) -> usize {
+        match self {
+            Effort::Usual => 48,
+            Effort::Thorough => 12,
+        }
+    }
 }
 
 /// What a choice is made on.
@@ -102,6 +111,8 @@ pub struct Merge {
     pub level: u8,
     /// The objects whose bodies are copied into the outputs.
     pub copied: Vec<FileId>,
+    /// In how many objects pages side by side may lie; see [`super::locality`].
+    pub spread: usize,
     /// Pages at which an output must end: another file of its level begins there.
     pub cuts: Vec<PageNo>,
 }
@@ -183,7 +194,7 @@ impl<'a> View<'a> {
         let cuts = if level == 0 { Vec::new() } else { others.map(|file| file.first).collect() };
         let copied = self.bodies.decide_copied(inputs);
         let inputs = inputs.iter().map(|file| file.place()).collect();
-        Merge { reason, inputs, level, copied, cuts }
+        Merge { reason, inputs, level, copied, spread: self.effort.spread(), cuts }
     }
 
     /// `uppers` of `level` into the next, or within the level first where too much lies below.
