@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use pagestore::{Error, ErrorKind};
+use tokio::signal::unix::SignalKind;
 
 /// The exit codes, as `--help` prints them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -38,6 +39,12 @@ impl Failure {
     /// What was asked makes no sense.
     pub(crate) fn invalid(message: impl Into<String>) -> Failure {
         Failure { code: 2, message: message.into() }
+    }
+
+    /// A signal ended the work; the exit code is the shell's for it.
+    pub(crate) fn interrupted(by: SignalKind) -> Failure {
+        let code = u8::try_from(by.as_raw_value()).map_or(1, |signal| signal.saturating_add(128));
+        Failure { code, message: "interrupted; what was not finished was not done".to_owned() }
     }
 
     /// Something named is not there.

@@ -8,6 +8,7 @@ mod command;
 mod context;
 mod failure;
 mod image;
+mod interrupt;
 mod progress;
 mod render;
 

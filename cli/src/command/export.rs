@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::args::ExportArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::interrupt::or_interrupt;
 use crate::progress::Bar;
 use crate::render::{count, size};
 
@@ -31,6 +32,10 @@ struct Exported<'a> {
 }
 
 pub(super) async fn run(context: &mut Context, args: ExportArgs) -> Outcome {
+    or_interrupt(run_to_end(context, args)).await
+}
+
+async fn run_to_end(context: &mut Context, args: ExportArgs) -> Outcome {
     let to_stdout = args.file.as_os_str() == "-";
     let target = if to_stdout { Target::Stdout } else { Target::of(&args.file)? };
     let volume = context.open_volume(&args.name).await?;

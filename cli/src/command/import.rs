@@ -13,6 +13,7 @@ use crate::args::ImportArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::image::Image;
+use crate::interrupt::or_interrupt;
 use crate::progress::Bar;
 use crate::render::{count, size};
 
@@ -80,41 +81,52 @@ pub(crate) async fn import(
                     volume.page_size()
                 )));
             }
-            let replaced = replace(&volume, image, false).await;
+            let replaced = or_interrupt(replace(&volume, image, false)).await;
             volume.close().await;
-            replaced.map_err(|(failure, _)| failure)
+            replaced.map_err(|failed| failed.failure)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let page_size = image.page_size(asked, PageSize::DEFAULT)?;
             let volume = store.create_volume(name, VolumeOptions { page_size, ..options }).await?;
-            let replaced = replace(&volume, image, true).await;
+            let replaced = or_interrupt(replace(&volume, image, true)).await;
             volume.close().await;
-            match replaced {
-                Ok(imported) => Ok(imported),
-                Err((failure, may_be_there)) => {
-                    if !may_be_there {
-                        store.delete_volume(name).await?;
-                    }
-                    Err(failure)
-                }
+            if replaced.as_ref().is_err_and(|failed| !failed.is_unknown) {
+                store.delete_volume(name).await?;
             }
+            replaced.map_err(|failed| failed.failure)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Makes the volume exactly what `image` is. A failure comes with whether the commit may have
-/// happened all the same.
-async fn replace(
-    volume: &Volume,
-    mut image: Image,
-    created: bool,
-) -> Result<Imported, (Failure, bool)> {
+/// Why an import did not happen, or is not known to have.
+#[derive(Debug)]
+struct Failed {
+    failure: Failure,
+    /// True when the commit may have happened all the same.
+    is_unknown: bool,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Failed {
+        Failed { failure, is_unknown: false }
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        let is_unknown = error.kind() == ErrorKind::Unknown;
+        Failed { failure: error.into(), is_unknown }
+    }
+}
+
+/// Makes the volume exactly what `image` is.
+async fn replace(volume: &Volume, mut image: Image, created: bool) -> Result<Imported, Failed> {
     let page_bytes = volume.page_size().bytes();
     let (bytes, sqlite) = (image.bytes(), image.is_sqlite());
     let page_count = bytes / page_bytes as u64;
-    let mut transaction = volume.begin().await.map_err(|error| (error.into(), false))?;
-    fill(&mut transaction, &mut image, page_bytes).await.map_err(|failure| (failure, false))?;
+    let mut transaction = volume.begin().await?;
+    fill(&mut transaction, &mut image, page_bytes).await?;
     if transaction.page_count() != PageCount(page_count) {
         transaction.truncate(PageCount(page_count));
     }
@@ -122,7 +134,7 @@ async fn replace(
     let committed = match transaction.commit().await {
         Ok(committed) => committed,
         Err(error) if error.kind() == ErrorKind::Unknown => resolve(volume, error).await?,
-        Err(error) => return Err((error.into(), false)),
+        Err(error) => return Err(error.into()),
     };
     Ok(Imported {
         name: volume.name().to_string(),
@@ -163,8 +175,8 @@ async fn fill(transaction: &mut Transaction, image: &mut Image, page_bytes: usiz
 }
 
 /// What became of a commit that nobody answered.
-async fn resolve(volume: &Volume, error: Error) -> Result<Committed, (Failure, bool)> {
-    let Some(token) = error.commit_token() else { return Err((error.into(), true)) };
+async fn resolve(volume: &Volume, error: Error) -> Result<Committed, Failed> {
+    let Some(token) = error.commit_token() else { return Err(error.into()) };
     for _ in 0..RESOLVES.0 {
         tokio::time::sleep(RESOLVES.1).await;
         match volume.resolve(token).await {
@@ -173,11 +185,11 @@ async fn resolve(volume: &Volume, error: Error) -> Result<Committed, (Failure, b
             }
             Ok(Resolution::Aborted) => {
                 let message = "the connection was lost in mid-commit, and the commit did not happen; run the import again";
-                return Err((Failure::refused(message), false));
+                return Err(Failure::refused(message).into());
             }
             Ok(Resolution::Forgotten) => break,
             Err(_) => {}
         }
     }
-    Err((error.into(), true))
+    Err(error.into())
 }

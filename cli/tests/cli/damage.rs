@@ -218,3 +218,40 @@ fn a_page_in_anothers_place_is_noticed() {
     let error = cli.fails(&["page", "v", "4"], 4);
     assert!(error.contains("hashes to"), "{error}");
 }
+
+#[test]
+fn one_revision_is_verified_by_itself() {
+    let cli = Cli::new();
+    let import = |seed: u64| {
+        let image = cli.file("image", &pages(PAGES, seed));
+        cli.json(&["import", "v", &image, "--page-size", "512"])["revision"].to_string()
+    };
+    let first = import(1);
+    let before = cli.only_object();
+    let second = import(2);
+    let levels = cli.json(&["levels", "v"]);
+    let files = levels["files"].as_array().unwrap();
+    let newest = files.iter().max_by_key(|file| file["newest_revision"].as_u64()).unwrap();
+    let detail = cli.json(&["file", "v", newest["file"].as_str().unwrap()]);
+    let object =
+        before.parent().unwrap().parent().unwrap().join(detail["object"].as_str().unwrap());
+    flip(&object, detail["frames"][2]["offset"].as_u64().unwrap() + 50);
+
+    let report = cli.json(&["verify", "v", "--at", &first]);
+    assert_eq!(
+        (report["clean"].as_bool(), report["pages_read"].as_u64()),
+        (Some(true), Some(PAGES))
+    );
+    assert_eq!(report["versions_read"], 0, "of the files only what finds the pages");
+    let output = cli.run(&["verify", "v", "--at", &second, "--json"]);
+    assert_eq!(output.status.code(), Some(4));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let lost: u64 = report["findings"].as_array().unwrap().iter().map(pages_of).sum();
+    assert_eq!(report["pages_read"].as_u64().unwrap() + lost, PAGES);
+    assert!(!findings(&cli).is_empty());
+}
+
+fn pages_of(finding: &Value) -> u64 {
+    let ranges = finding["pages"].as_array().unwrap().iter();
+    ranges.map(|range| range[1].as_u64().unwrap() - range[0].as_u64().unwrap() + 1).sum()
+}

@@ -1,5 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::harness::{Cli, pages};
 
@@ -122,4 +123,48 @@ fn an_export_replaces_its_file_at_once_and_leaves_no_other() {
     // A device is written to, not replaced.
     cli.ok(&["export", "v", "/dev/null"]);
     assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+}
+
+#[test]
+fn an_interrupted_import_leaves_no_volume() {
+    let cli = Cli::new();
+    cli.ok(&["volume", "create", "other"]);
+    // Long enough that it is under way for a while once its volume shows.
+    let image = cli.file("image", &pages(200_000, 1));
+    let child = cli
+        .command(&["import", "v", &image, "--page-size", "512"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let volumes = || cli.json(&["volume", "list"]).as_array().unwrap().len();
+    while volumes() < 2 {}
+    let signalled = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: interrupted"));
+    assert_eq!(volumes(), 1);
+}
+
+#[test]
+fn an_interrupted_export_leaves_its_file_as_it_was() {
+    let cli = Cli::new();
+    let image = cli.file("image", &pages(200_000, 1));
+    cli.ok(&["import", "v", &image, "--page-size", "512"]);
+    std::fs::create_dir(cli.path("out")).unwrap();
+    let target = cli.file("out/db", b"what was there before");
+    let mut child = cli
+        .command(&["export", "v", &target])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let files = || std::fs::read_dir(cli.path("out")).unwrap().count();
+    while files() < 2 {}
+    let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!(files(), 1);
+    assert_eq!(std::fs::read(&target).unwrap(), b"what was there before");
 }

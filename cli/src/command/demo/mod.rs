@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::args::DemoArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::interrupt::or_interrupt;
 use model::Model;
 use source::Source;
 
@@ -76,6 +77,10 @@ struct Summary<'a> {
 }
 
 pub(super) async fn run(context: &mut Context, args: DemoArgs) -> Outcome {
+    or_interrupt(run_to_end(context, args)).await
+}
+
+async fn run_to_end(context: &mut Context, args: DemoArgs) -> Outcome {
     let scratch = tempfile::Builder::new()
         .prefix("pagestore-demo-")
         .tempdir()
@@ -138,7 +143,7 @@ impl Demo<'_> {
         if context.out.is_json() {
             let summary = Summary {
                 held: failed == 0,
-                store: &url,
+                store: &without_password(&url),
                 volume: name,
                 checks: &checks,
                 figures: &figures,
@@ -165,5 +170,24 @@ impl Demo<'_> {
                 checks.len()
             ))),
         }
+    }
+}
+
+/// A store's URL as it may be shown.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://...@{place}"),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        assert_eq!(without_password("etcd://me:secret@a:1/r?blobs=x"), "etcd://...@a:1/r?blobs=x");
+        assert_eq!(without_password("/tmp/a@b"), "/tmp/a@b");
     }
 }

@@ -12,7 +12,7 @@ use pagestore_compactor::Effort;
 use super::model::{Change, Model, Replay, are_equal};
 use super::source::{Source, integrity};
 use super::writer::{Patch, Random, Work, Written, elsewhere, here};
-use super::{Demo, Figures, Imported};
+use super::{Demo, Figures, Imported, without_password};
 use crate::command::compact::compactor;
 use crate::command::export::export;
 use crate::command::import::import;
@@ -67,10 +67,13 @@ impl<'a> Demo<'a> {
         };
         demo.say(format!(
             "A store at {}: commits go to its meta tier, compacted pages to files.",
-            demo.url
+            without_password(&demo.url)
         ))?;
         demo.step("Import")?;
-        demo.say(format!("   {} becomes the volume {name}, in one commit.", demo.source.what))?;
+        demo.say(format!(
+            "   Source: {}. It becomes the volume {name}, in one commit.",
+            demo.source.what
+        ))?;
         demo.say(format!(
             "   {} of {} bytes ({}) in {:.2} s, revision {}",
             count(done.page_count, "page"),

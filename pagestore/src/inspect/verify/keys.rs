@@ -46,6 +46,7 @@ impl Verification<'_> {
         for range in [
             keys.pins(),
             keys.level_lists(),
+            keys.holds(),
             keys.intents(),
             KeyRange::key(keys.claim()),
             KeyRange::key(keys.job()),
@@ -93,7 +94,7 @@ impl Verification<'_> {
 
     fn check_unwatched(&mut self, keys: &VolumeKeys, kv: &KeyValue) {
         let decoded = match keys.suffix(&kv.key).get(..2) {
-            Some(b"ar" | b"av") => decode_pin(keys, kv).map(drop),
+            Some(b"ah" | b"ar" | b"av") => decode_pin(keys, kv).map(drop),
             Some(b"au") => Intent::of(keys, kv).map(drop),
             Some(b"ag") => Claim::of(keys, kv).map(drop),
             _ => Job::of(keys, kv).map(drop),
