@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::path::Path;
 
-use heed::{CommitOrAbort, DatabaseFlags, DatabaseOpener, Env, EnvOpenOptions, WithTls};
+use heed::{CommitOrAbort, DatabaseFlags, DatabaseOpener, Env, EnvOpenOptions, WithoutTls};
 
 use super::fault::{Fault, Step, io_error, not_applied, unknown};
 use super::format::{FORMAT, SYS_CLUSTER, SYS_FORMAT, SYS_REVISION, decode_number, encode_number};
 use super::view::Tables;
 use crate::meta::{MetaError, MetaResult};
 
-/// Threads that can read at once, over all processes; 64 bytes each in the lock file.
+/// Reads under way at once, over all processes; 64 bytes each in the lock file.
 const READERS: u32 = 4096;
 /// `cur`, `log`, `sys`, `lease`, `held`, and some for later versions.
 const MOST_TABLES: u32 = 8;
@@ -22,7 +22,7 @@ const FIRST_REVISION: u64 = 1;
 /// An open tree with its tables.
 #[derive(Debug)]
 pub(super) struct Tree {
-    pub(super) env: Env<WithTls>,
+    pub(super) env: Env<WithoutTls>,
     pub(super) tables: Tables,
 }
 
@@ -30,7 +30,10 @@ impl Tree {
     /// Opens the tree in `dir`. If there is none, makes it when given a cluster id for it; the caller
     /// then has the turn.
     pub(super) fn open(dir: &Path, map_bytes: usize, cluster: Option<u64>) -> MetaResult<Tree> {
-        let mut options = EnvOpenOptions::new();
+        // A reader belongs to its transaction and not to its thread: else LMDB has each thread that ever
+        // read run a destructor when it ends, which races with the closing of the tree and may touch
+        // what is unmapped by then.
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(map_bytes).max_readers(READERS).max_dbs(MOST_TABLES);
         // SAFETY: the file must not be changed other than by this tree while it is mapped. It lies in
         // the store's own directory, all users of which go through this module; no flag is set that
@@ -85,7 +88,7 @@ impl Tree {
 }
 
 /// Looks at the format before anything else. `None` when there is no store yet.
-fn open_tables(env: &Env<WithTls>) -> Step<Option<Tables>> {
+fn open_tables(env: &Env<WithoutTls>) -> Step<Option<Tables>> {
     let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| -> Step<_> {
         let open = |name| opener.open_database(txn, Some(name));
         let Some(sys) = open("sys")? else { return Ok(CommitOrAbort::Abort(())) };
@@ -111,7 +114,7 @@ fn open_tables(env: &Env<WithTls>) -> Step<Option<Tables>> {
 }
 
 /// Makes all tables and what a new store begins with, in one transaction.
-fn make_tables(env: &Env<WithTls>, cluster: u64) -> Step<Tables> {
+fn make_tables(env: &Env<WithoutTls>, cluster: u64) -> Step<Tables> {
     let made = env.create_databases_and_commit(env.write_txn()?, |opener, txn| -> Step<_> {
         let mut make = |name, flags| make_table(opener, txn, name, flags);
         let plain = DatabaseFlags::empty();
@@ -136,7 +139,7 @@ fn make_tables(env: &Env<WithTls>, cluster: u64) -> Step<Tables> {
 }
 
 fn make_table<'e>(
-    opener: &DatabaseOpener<'e, WithTls>,
+    opener: &DatabaseOpener<'e, WithoutTls>,
     txn: &mut heed::RwTxn<'e>,
     name: &str,
     flags: DatabaseFlags,
@@ -165,5 +168,32 @@ fn opening(dir: &Path, error: MetaError) -> MetaError {
         MetaError::Refused(message) => MetaError::Refused(format!("{dir}: {message}")),
         MetaError::Corrupt(message) => MetaError::Corrupt(format!("{dir}: {message}")),
         error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a thread holds of the tree beyond its reads is given back when the thread ends, perhaps
+    /// while the tree is being closed: so it must hold nothing.
+    #[test]
+    fn a_thread_that_has_read_holds_nothing_of_the_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Tree::open(dir.path(), 1 << 20, Some(1)).unwrap();
+        let before = tree.env.info().number_of_readers;
+        let all_read = std::sync::Barrier::new(20);
+        let turn = std::sync::Mutex::new(());
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    let turn = turn.lock().unwrap();
+                    drop(tree.env.read_txn().unwrap());
+                    drop(turn);
+                    all_read.wait();
+                });
+            }
+        });
+        assert_eq!(tree.env.info().number_of_readers, before.max(1));
     }
 }
