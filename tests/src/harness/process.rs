@@ -10,6 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{READY_WITHIN, spawner, wait_for};
 
+/// How long a process may take to stop once it was told to.
+const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 /// Lines of a server's log that an error shows.
 const LOG_LINES: usize = 30;
 
@@ -103,6 +105,22 @@ impl Process {
     /// Freezes it: it keeps its connections and answers nothing.
     pub fn stop(&mut self) {
         self.signal(Signal::STOP);
+        // The signal is only sent by then: on a busy machine threads go on for a while.
+        let stopped = wait_for(STOPPED_WITHIN, || self.is_stopped().then_some(()));
+        assert!(stopped.is_some(), "{} did not stop", self.name);
+    }
+
+    /// True when each of its threads is stopped, or gone.
+    fn is_stopped(&self) -> bool {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let Ok(tasks) = std::fs::read_dir(tasks) else { return true };
+        tasks.flatten().all(|task| {
+            let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { return true };
+            // The name in parentheses may hold anything; the state follows it.
+            let state =
+                stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+            matches!(state, Some('T' | 't' | 'Z' | 'X'))
+        })
     }
 
     /// Lets it go on.
