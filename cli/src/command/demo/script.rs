@@ -28,8 +28,10 @@ const PROCESSES: u64 = 3;
 const TASKS: u64 = 4;
 /// Commits of each task in each of the two rounds.
 const COMMITS: u64 = 25;
-/// Revisions that are compared byte for byte, besides the first and the last.
+/// Most revisions that are compared byte for byte, besides the first and the last.
 const SAMPLES: u64 = 6;
+/// Bytes that these come to, at most: a large image is compared at fewer revisions.
+const SAMPLE_BYTES: u64 = 1 << 30;
 /// Pages by which the volume grows for a while.
 const GROWTH: u64 = 16;
 
@@ -200,7 +202,7 @@ impl<'a> Demo<'a> {
         let revisions = self.model.revisions();
         let mut random = Random(self.figures.seed);
         let mut samples = vec![self.imported.revision];
-        for _ in 0..SAMPLES {
+        for _ in 0..(SAMPLE_BYTES / self.figures.image_bytes.max(1)).clamp(1, SAMPLES) {
             let at = usize::try_from(random.below(revisions.len() as u64)).unwrap_or(0);
             samples.extend(revisions.get(at));
         }
