@@ -3,22 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
-
+use super::clock::Clock;
 use crate::file::{CommitRecord, FileTail, IndexBlock};
 use crate::types::FileId;
-
-/// What an entry costs besides its content: key, links of the eviction queue, reference counts.
-const ENTRY_OVERHEAD_BYTES: usize = 256;
 
 /// A part of a file, by the offset where it begins.
 type Key = (FileId, u64);
 
-/// Tails, index blocks and commit blocks of all volumes of a store. The least recently used goes
-/// first: what was just fetched together with what was asked for must stay until it is asked for.
+/// Tails, index blocks and commit blocks of all volumes of a store; clone it freely.
 #[derive(Clone)]
-pub struct IndexCache(Cache<Key, Part>);
+pub struct IndexCache(Arc<Clock<Key, Part>>);
 
 #[derive(Clone)]
 enum Part {
@@ -44,14 +38,7 @@ impl IndexCache {
     /// A cache of at most `bytes`, entries' overhead included.
     #[must_use]
     pub fn new(bytes: u64) -> IndexCache {
-        let cache = Cache::builder()
-            .max_capacity(bytes)
-            .weigher(|_, part: &Part| {
-                u32::try_from(part.weight() + ENTRY_OVERHEAD_BYTES).unwrap_or(u32::MAX)
-            })
-            .eviction_policy(EvictionPolicy::lru())
-            .build();
-        IndexCache(cache)
+        IndexCache(Arc::new(Clock::new(bytes)))
     }
 
     /// The tail of `file` that begins at `offset`.
@@ -75,7 +62,7 @@ impl IndexCache {
     /// True when the part of `file` that begins at `offset` is here; does not count as a use.
     #[must_use]
     pub fn contains(&self, file: FileId, offset: u64) -> bool {
-        self.0.contains_key(&(file, offset))
+        self.0.contains(&(file, offset))
     }
 
     /// The commit block of `file` that begins at `offset`.
@@ -88,21 +75,26 @@ impl IndexCache {
     }
 
     pub(crate) fn insert_tail(&self, file: FileId, offset: u64, tail: Arc<FileTail>) {
-        self.0.insert((file, offset), Part::Tail(tail));
+        self.insert((file, offset), Part::Tail(tail));
     }
 
     pub(crate) fn insert_block(&self, file: FileId, offset: u64, block: Arc<IndexBlock>) {
-        self.0.insert((file, offset), Part::Block(block));
+        self.insert((file, offset), Part::Block(block));
     }
 
     pub(crate) fn insert_commits(&self, file: FileId, offset: u64, commits: Arc<[CommitRecord]>) {
-        self.0.insert((file, offset), Part::Commits(commits));
+        self.insert((file, offset), Part::Commits(commits));
     }
 
-    /// Bytes held, overhead included, as of the last time that evictions ran.
+    fn insert(&self, key: Key, part: Part) {
+        let bytes = part.weight();
+        self.0.insert(key, part, bytes);
+    }
+
+    /// Bytes held, overhead included.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        self.0.weighted_size()
+        self.0.held_bytes()
     }
 }
 
