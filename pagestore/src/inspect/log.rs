@@ -26,7 +26,7 @@ pub struct CommitInfo {
     pub written_count: u64,
     /// How its pages reached the store.
     pub kind: CommitKind,
-    /// Pages of the volume at its revision; `None` when that is no longer known.
+    /// Pages of the volume at its revision; `None` when that is no longer kept.
     pub page_count: Option<PageCount>,
     /// True when what it wrote is in files.
     pub flushed: bool,
@@ -190,6 +190,8 @@ fn info(
     sizes: &BTreeMap<Revision, PageCount>,
     record: &CommitRecord,
 ) -> CommitInfo {
+    let readable = state.is_readable(record.revision);
+    let last_change = sizes.range(..=record.revision).next_back();
     CommitInfo {
         revision: record.revision,
         commit: record.commit,
@@ -197,8 +199,9 @@ fn info(
         base: record.base,
         written_count: record.written_count,
         kind: record.kind,
-        page_count: sizes.range(..=record.revision).next_back().map(|(_, count)| *count),
+        // Files remember the counts that readable revisions show, and none in between.
+        page_count: last_change.filter(|_| readable).map(|(_, count)| *count),
         flushed: record.kind == CommitKind::Bulk || record.revision <= state.floor.up_to,
-        readable: state.is_readable(record.revision),
+        readable,
     }
 }
