@@ -10,7 +10,9 @@
     clippy::cast_possible_wrap
 )]
 
+pub mod chaos;
 pub mod conformance;
 pub mod differential;
 pub mod harness;
 pub mod schema;
+pub mod worker;

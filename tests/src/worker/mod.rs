@@ -1,0 +1,38 @@
+//! What a worker process does, and how a test starts one.
+
+mod compact;
+
+use std::path::Path;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+pub use compact::{Compact, tiers};
+
+use crate::chaos::writer::{self, Work};
+use crate::harness::{Process, TestStore};
+
+/// What a worker process is to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Role {
+    /// Writes at random.
+    Write(Work),
+    /// Compacts whatever there is, until it is told to end.
+    Compact(Compact),
+}
+
+/// Does it.
+pub async fn run(role: Role) {
+    match role {
+        Role::Write(work) => writer::run(work).await,
+        Role::Compact(work) => compact::run(work).await,
+    }
+}
+
+/// Starts `program`, the worker, in a role on a store; what it prints goes to `log`.
+#[must_use]
+pub fn start(program: &str, role: &Role, store: &TestStore, log: &Path) -> Process {
+    let mut command = Command::new(program);
+    command.arg(serde_json::to_string(role).unwrap()).envs(store.vars());
+    Process::spawn(command, log).unwrap_or_else(|error| panic!("{error}"))
+}
