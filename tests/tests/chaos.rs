@@ -3,6 +3,7 @@
 //! nothing else is, and whatever anybody read was right.
 //!
 //! `PAGESTORE_CHAOS_COMMITS` makes the runs longer.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -161,7 +162,7 @@ impl Run {
         while writers.iter().any(Option::is_some) {
             assert!(now.elapsed() < PATIENCE, "the writers do not come to an end");
             for writer in &mut writers {
-                if writer.as_mut().and_then(|process| succeeded(process)).is_some() {
+                if writer.as_mut().and_then(succeeded).is_some() {
                     *writer = None;
                 }
             }

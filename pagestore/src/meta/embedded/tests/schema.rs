@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::super::format::{
-    Change, Current, Facts, Lease, Live, SYS_BOOT, SYS_COMPACT_NEXT, Stamp, decode_bytes,
-    decode_change, decode_current, decode_lease, decode_lease_id, decode_number, encode_bytes,
-    encode_change, encode_current, encode_lease, encode_lease_id, encode_number,
+    SYS_BOOT, SYS_COMPACT_NEXT, Stamp, decode_bytes, decode_change, decode_current, decode_lease,
+    decode_lease_id, decode_number, encode_bytes, encode_change, encode_current, encode_lease,
+    encode_lease_id, encode_number,
 };
-use crate::meta::LeaseId;
 
 #[path = "../../../../../tests/src/schema.rs"]
 #[allow(clippy::cast_possible_truncation, unreachable_pub)]
-mod schema;
+mod examples;
 
 /// What the value under `key` of `table` says, and its bytes written anew.
 fn read_and_write(table: &str, key: &[u8], value: &[u8]) -> (String, Vec<u8>) {
@@ -51,7 +50,7 @@ fn read_and_write(table: &str, key: &[u8], value: &[u8]) -> (String, Vec<u8>) {
 #[test]
 fn every_example_of_a_table_decodes() {
     let mut seen = BTreeSet::new();
-    for example in schema::examples("table") {
+    for example in examples::examples("table") {
         let table = example.attribute("table").expect("the attribute asked for").to_owned();
         let (says, bytes) = read_and_write(&table, &example.hex_attribute("key"), &example.bytes);
         assert_eq!(example.says, Some(says), "schema.md:{}", example.line);
