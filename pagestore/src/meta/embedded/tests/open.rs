@@ -77,3 +77,56 @@ fn what_is_no_directory_or_no_store_is_an_error() {
     assert!(matches!(error, MetaError::Corrupt(_)), "{error:?}");
     assert!(error.to_string().contains("damaged"), "{error}");
 }
+
+#[tokio::test]
+async fn a_directory_made_anew_is_another_store() {
+    let Fixture { store, dir } = fixture();
+    store.txn(then(vec![Op::put("a", "1")])).await.unwrap();
+    let cluster = store.status().await.unwrap().cluster_id;
+    drop(store);
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    let store = open(dir.path());
+    let status = store.status().await.unwrap();
+    assert_ne!(status.cluster_id, cluster);
+    assert_eq!(status.revision, Revision(1));
+}
+
+#[tokio::test]
+async fn a_store_that_moved_is_found_in_its_new_place() {
+    let above = tempfile::tempdir().unwrap();
+    let (old, new) = (above.path().join("old"), above.path().join("new"));
+    let store = open(&old);
+    store.txn(then(vec![Op::put("a", "1")])).await.unwrap();
+    let cluster = store.status().await.unwrap().cluster_id;
+    drop(store);
+    // Waits until the store's threads have let go of it.
+    drop(open(&old));
+    std::fs::rename(&old, &new).unwrap();
+    let (moved, other) = (open(&new), open(&old));
+    let status = moved.status().await.unwrap();
+    assert_eq!((status.cluster_id, status.revision), (cluster, Revision(2)));
+    assert_ne!(other.status().await.unwrap().cluster_id, cluster);
+}
+
+/// A thread that has read gives its place in the table of readers back when it ends.
+#[test]
+fn threads_may_end_while_the_store_closes() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..1000 {
+        let store = open(dir.path());
+        let ready = std::sync::Barrier::new(9);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let (store, ready) = (store.clone(), &ready);
+                scope.spawn(move || {
+                    let read = store.range(RangeRequest::new(all()));
+                    futures::FutureExt::now_or_never(read).unwrap().unwrap();
+                    drop(store);
+                    ready.wait();
+                });
+            }
+            ready.wait();
+            drop(store);
+        });
+    }
+}
