@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::clock::Clock;
+use super::bounded::Bounded;
 use crate::file::{CommitRecord, FileTail, IndexBlock};
 use crate::types::FileId;
 
@@ -12,7 +12,7 @@ type Key = (FileId, u64);
 
 /// Tails, index blocks and commit blocks of all volumes of a store; clone it freely.
 #[derive(Clone)]
-pub struct IndexCache(Arc<Clock<Key, Part>>);
+pub struct IndexCache(Arc<Bounded<Key, Part>>);
 
 #[derive(Clone)]
 enum Part {
@@ -38,7 +38,7 @@ impl IndexCache {
     /// A cache of at most `bytes`, entries' overhead included.
     #[must_use]
     pub fn new(bytes: u64) -> IndexCache {
-        IndexCache(Arc::new(Clock::new(bytes)))
+        IndexCache(Arc::new(Bounded::new(bytes)))
     }
 
     /// The tail of `file` that begins at `offset`.

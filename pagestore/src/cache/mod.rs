@@ -5,7 +5,7 @@
 //! file id with an offset), so nothing is ever invalidated: a cache may forget, but it can never be
 //! stale. A bound in bytes holds for each, counting what an entry costs besides its content.
 
-mod clock;
+mod bounded;
 mod disk;
 mod flight;
 mod index;

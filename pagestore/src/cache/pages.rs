@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::clock::Clock;
+use super::bounded::Bounded;
 use crate::types::ContentHash;
 
 /// Pages of all volumes of a store; clone it freely. A hit allocates nothing.
 #[derive(Clone)]
-pub struct PageCache(Arc<Clock<ContentHash, Bytes>>);
+pub struct PageCache(Arc<Bounded<ContentHash, Bytes>>);
 
 impl PageCache {
     /// Default bound.
@@ -19,7 +19,7 @@ impl PageCache {
     /// A cache of at most `bytes`, entries' overhead included.
     #[must_use]
     pub fn new(bytes: u64) -> PageCache {
-        PageCache(Arc::new(Clock::new(bytes)))
+        PageCache(Arc::new(Bounded::new(bytes)))
     }
 
     /// The page of this content hash.

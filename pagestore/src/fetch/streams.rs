@@ -69,14 +69,14 @@ pub(super) struct Step {
 }
 
 impl Streams {
-    /// `cache_bytes` is the size of the cache that holds what is read ahead.
+    /// `cache_bytes` is the size of the cache that holds what is read ahead; at most a quarter of it does.
     pub(super) fn new(page_size: PageSize, cache_bytes: u64) -> Streams {
         let page_bytes = page_size.bytes() as u64;
         Streams {
             streams: Vec::with_capacity(MAX_STREAMS),
             clock: 0,
             proof_pages: (PROOF_BYTES / page_size.bytes()).max(2) as u64,
-            max_ahead_pages: (MAX_AHEAD_BYTES.min(cache_bytes / 2) / page_bytes).max(1),
+            max_ahead_pages: (MAX_AHEAD_BYTES.min(cache_bytes / 4) / page_bytes).max(1),
         }
     }
 
