@@ -19,6 +19,7 @@ usage: ./dev.sh COMMAND
   test         setup, then every check and every test
   lint         formatting, clippy, documentation, the compose file
   up [DIR]     run a local etcd and S3 server until Ctrl-C; files in DIR (target/dev-cluster)
+  extension    build SQLite's extension; its path is the last line
   demo [FILE]  the main job, start to end, in a directory and then on etcd and S3
   bench [ARGS] ratios of pagestore over what it is built on; bench --help lists the arguments
   help         this text
@@ -234,6 +235,13 @@ demo() {
     cargo run --release --quiet -p pagestore-cli -- demo "$@"
 }
 
+# Built by a call of its own, so that nothing else decides what is in it.
+extension() {
+    setup >&2
+    cargo build --release --quiet -p pagestore-sqlite-extension
+    echo "${CARGO_TARGET_DIR:-$PWD/target}/release/libpagestore_sqlite.so"
+}
+
 bench() {
     setup
     cargo run --release --quiet -p pagestore-bench -- "$@"
@@ -242,7 +250,7 @@ bench() {
 command=${1:-help}
 [ $# -eq 0 ] || shift
 case $command in
-    setup | lint | up | demo | bench) "$command" "$@" ;;
+    setup | lint | up | extension | demo | bench) "$command" "$@" ;;
     test) check ;;
     help | -h | --help) help ;;
     *) help >&2; die "unknown command: $command" ;;

@@ -131,7 +131,7 @@ mod volume;
 #[doc(hidden)]
 pub mod wire;
 
-pub use commit::{Committed, Resolution, Transaction};
+pub use commit::{Committed, Resolution, Tolerates, Transaction};
 pub use config::{DiskCacheOptions, StoreOptions};
 pub use env::Env;
 pub use error::{CommitToken, Error, ErrorKind, Result};

@@ -6,7 +6,7 @@ use crate::commit::{self, Core, Resolution, Transaction};
 use crate::error::{CommitToken, Error, Result};
 use crate::mirror::VolumeState;
 use crate::snapshot::Snapshot;
-use crate::types::{Keep, PageCount, PageSize, Revision, VolumeId, VolumeName};
+use crate::types::{CommitId, Keep, PageCount, PageSize, Revision, VolumeId, VolumeName};
 
 /// One database's pages. A clone is cheap and shares everything.
 ///
@@ -63,6 +63,34 @@ impl Volume {
     /// `Unavailable`; `NotFound` when the volume was deleted.
     pub async fn snapshot_stale(&self) -> Result<Snapshot> {
         Snapshot::open(self.core.clone(), self.core.mirror.state()?.view()).await
+    }
+
+    /// As [`Volume::snapshot_stale`], but no older than `revision`, which is of a commit: waits until this
+    /// process knows of it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn snapshot_since(&self, revision: Revision) -> Result<Snapshot> {
+        let state = self.core.mirror.reach(revision).await?;
+        Snapshot::open(self.core.clone(), state.view()).await
+    }
+
+    /// True when a commit other than `own` may have happened after the revision `after`, and no later
+    /// than `up_to`, as far as this process knows; asks nobody. For those who cache what they read:
+    /// nothing can have changed otherwise.
+    ///
+    /// # Errors
+    /// `NotFound` when the volume was deleted.
+    pub fn changed_by_others(
+        &self,
+        after: Revision,
+        up_to: Revision,
+        own: Option<CommitId>,
+    ) -> Result<bool> {
+        let state = self.core.mirror.state()?;
+        let mut since = state.since(after).take_while(|((revision, _), _)| *revision <= up_to);
+        let forgotten = after < state.changelog_from && state.head > after;
+        Ok(forgotten || since.any(|((_, id), _)| Some(*id) != own))
     }
 
     /// A snapshot of the past.
@@ -183,19 +211,14 @@ pub async fn begin_all(volumes: &[Volume]) -> Result<Vec<Transaction>> {
     Ok(transactions)
 }
 
-/// Commits transactions over several volumes of one store: all of them at one revision, or none.
+/// Commits transactions over several volumes of one store: all of them at one revision, or none. Those
+/// that were not begun together, by [`begin_all`], each see their volume at a revision of their own; the
+/// commit conflicts if anything that one of them read or wrote has changed since.
 ///
 /// # Errors
-/// As [`Transaction::commit`]; `Invalid` when they are not of one [`begin_all`].
+/// As [`Transaction::commit`]; `Invalid` for none, too many, or two of one volume.
 pub async fn commit_all(transactions: Vec<Transaction>) -> Result<commit::Committed> {
     check_set(transactions.iter().map(Transaction::core))?;
-    let mut revisions = transactions.iter().map(Transaction::revision);
-    let first = revisions.next();
-    if revisions.any(|revision| Some(revision) != first) {
-        return Err(Error::invalid(
-            "transactions that are committed together must be begun together",
-        ));
-    }
     commit::commit(transactions).await
 }
 

@@ -33,4 +33,4 @@ pub(crate) use publish::{commit, joint_views};
 pub use resolve::Resolution;
 pub(crate) use resolve::resolve;
 pub(crate) use transaction::beyond_end;
-pub use transaction::{Committed, Transaction};
+pub use transaction::{Committed, Tolerates, Transaction};

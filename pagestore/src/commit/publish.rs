@@ -121,6 +121,12 @@ impl Part {
 
 impl Publication {
     async fn run(&mut self) -> Result<Committed> {
+        let mut bases = self.parts.iter().map(|part| part.view.revision);
+        let first = bases.next();
+        if bases.any(|base| Some(base) != first) {
+            // What is committed together is validated as of one revision.
+            self.rebase().await?;
+        }
         let mut pause = PAUSE.0;
         for round in 0..=MAX_REBASES {
             let built = self.build().await?;
@@ -282,14 +288,15 @@ impl Part {
     async fn conflicts(&self, state: &VolumeState, view: &View) -> Result<Option<Vec<PageNo>>> {
         let base = self.view.revision;
         let reader = &self.core().reader;
-        let files = match check_changelog(state, &self.footprint, base) {
+        let footprint = self.tolerant_footprint(view).await?;
+        let files = match check_changelog(state, &footprint, base) {
             Overtaken::Conflict(pages) => return Ok(Some(pages)),
             Overtaken::Files(files) if files.is_empty() => return Ok(None),
             Overtaken::Files(files) => Some(files),
             Overtaken::Lookup => None,
         };
         let mut conflicts = Vec::new();
-        for (page, unchanged_to) in self.footprint.pages(base) {
+        for (page, unchanged_to) in footprint.pages(base) {
             let changed = match &files {
                 Some(files) => reader.changed_in_files(state, files, page, unchanged_to).await?,
                 None => reader.last_change(view, page).await? > unchanged_to,
@@ -309,6 +316,21 @@ impl Part {
         } else {
             Err(expired(base, newest.oldest.record.readable))
         }
+    }
+}
+
+impl Part {
+    /// The footprint, tolerating up to `view` a change that the transaction says makes no difference.
+    async fn tolerant_footprint(&self, view: &View) -> Result<Arc<Footprint>> {
+        let Transaction { core, tolerates, .. } = &self.transaction;
+        let unwritten = tolerates.filter(|(page, _)| !self.footprint.writes(*page));
+        let Some((page, tolerates)) = unwritten else { return Ok(self.footprint.clone()) };
+        let before = core.reader.read(&self.view, page).await?;
+        let after = core.reader.read(view, page).await?;
+        if before != after && tolerates(&before, &after) {
+            return Ok(Arc::new(self.footprint.tolerating(page, view.revision)));
+        }
+        Ok(self.footprint.clone())
     }
 }
 

@@ -53,6 +53,13 @@ impl SizeUse {
         }
     }
 
+    /// Forgets that the count grew and shrank again to what it was.
+    pub(super) fn forget_unchanged(&mut self) {
+        if self.last == self.base && !self.truncates() {
+            self.changed = false;
+        }
+    }
+
     /// True when pages were truncated away.
     #[must_use]
     pub(super) fn truncates(&self) -> bool {
@@ -87,6 +94,20 @@ impl Footprint {
         pages.extend(writes.iter().map(|page| (*page, Revision::ZERO)));
         let page_count = reads.page_count || size.changed;
         Footprint { pages, writes, page_count, resizes: size.changed }
+    }
+
+    /// True when the transaction writes `page`.
+    #[must_use]
+    pub(super) fn writes(&self, page: PageNo) -> bool {
+        self.writes.binary_search(&page).is_ok()
+    }
+
+    /// The same, but changes of `page` up to `revision` make no difference.
+    #[must_use]
+    pub(super) fn tolerating(&self, page: PageNo, revision: Revision) -> Footprint {
+        let mut tolerant = self.clone();
+        tolerant.pages.entry(page).and_modify(|newer| *newer = revision.max(*newer));
+        tolerant
     }
 
     /// True when a change of `page` at `revision` conflicts with a transaction on `base`.

@@ -23,7 +23,12 @@ pub struct Transaction {
     pub(super) size: SizeUse,
     /// True once anything was written or truncated, even if it changed nothing.
     pub(super) wrote: bool,
+    /// A page whose changes may make no difference.
+    pub(super) tolerates: Option<(PageNo, Tolerates)>,
 }
+
+/// Says of a page's content before and after a change by others whether it makes no difference.
+pub type Tolerates = fn(&[u8], &[u8]) -> bool;
 
 /// What a commit came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +43,15 @@ impl Transaction {
     pub(crate) fn new(core: Arc<Core>, snapshot: Snapshot) -> Transaction {
         let writes = WriteSet::new(core.record.page_size);
         let size = SizeUse::new(snapshot.page_count());
-        Transaction { core, snapshot, reads: ReadSet::default(), writes, size, wrote: false }
+        Transaction {
+            core,
+            snapshot,
+            reads: ReadSet::default(),
+            writes,
+            size,
+            wrote: false,
+            tolerates: None,
+        }
     }
 
     /// The revision that the transaction reads.
@@ -51,6 +64,12 @@ impl Transaction {
     /// that changes it.
     pub fn page_count(&mut self) -> PageCount {
         self.reads.page_count = true;
+        self.size.last
+    }
+
+    /// As [`Transaction::page_count`], without making the commit depend on it.
+    #[must_use]
+    pub fn peek_page_count(&self) -> PageCount {
         self.size.last
     }
 
@@ -78,6 +97,29 @@ impl Transaction {
         }
         self.reads.insert_newer(page, revision);
         self.snapshot.read(page).await
+    }
+
+    /// Makes the commit conflict with one that changes `page`, as if it had been read.
+    pub fn depend_on(&mut self, page: PageNo) {
+        self.reads.insert(page);
+    }
+
+    /// As [`Transaction::depend_on`], but a change of `page` for which `tolerates`, given its content
+    /// before and after, says true makes no difference. Does not hold if the transaction writes the page.
+    pub fn depend_on_unless(&mut self, page: PageNo, tolerates: Tolerates) {
+        self.reads.insert(page);
+        self.tolerates = Some((page, tolerates));
+    }
+
+    /// The pages written, each with its content.
+    ///
+    /// # Errors
+    /// `Unavailable` when a large transaction's temporary file cannot be read.
+    pub fn written(&self) -> impl Iterator<Item = Result<(PageNo, Bytes)>> {
+        self.writes.pages().map(|page| {
+            let content = self.writes.get(page)?.expect("BUG: the page is among those written");
+            Ok((page, content))
+        })
     }
 
     /// The content of `page` without making the commit depend on it.
@@ -149,6 +191,26 @@ impl Transaction {
         }
         self.write(page, Bytes::copy_from_slice(content))?;
         Ok(true)
+    }
+
+    /// Forgets writes of what the snapshot shows already; the commit will conflict with one that changes
+    /// these pages. True when there is anything left to commit.
+    ///
+    /// # Errors
+    /// As [`Transaction::read`].
+    pub async fn forget_unchanged(&mut self) -> Result<bool> {
+        let pages: Vec<PageNo> = self.writes.pages().collect();
+        for page in pages.into_iter().take_while(|page| self.size.lowest.contains(*page)) {
+            let content = self.writes.get(page)?.expect("BUG: the page is among those written");
+            let version = self.core.reader.find(self.snapshot.view(), page).await?;
+            if version.hash == self.core.record.secret.hash(page, &content) {
+                self.writes.remove(page);
+                self.reads.insert(page);
+            }
+        }
+        self.size.forget_unchanged();
+        self.wrote = self.writes.len() > 0 || self.size.changed;
+        Ok(self.wrote)
     }
 
     /// Makes the volume `count` pages long: pages beyond are gone, pages added are zeros.

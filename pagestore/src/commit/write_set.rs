@@ -100,6 +100,13 @@ impl WriteSet {
         Ok(Some(content.into()))
     }
 
+    /// Forgets the write of `page`.
+    pub(super) fn remove(&mut self, page: PageNo) {
+        if let Some(Place::Memory(content)) = self.pages.remove(&page) {
+            self.in_memory -= content.len();
+        }
+    }
+
     /// Forgets writes to pages that `count` leaves out.
     pub(super) fn truncate(&mut self, count: PageCount) {
         for place in self.pages.split_off(&PageNo(count.0)).into_values() {
