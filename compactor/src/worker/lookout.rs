@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use pagestore::internal::meta::MetaError;
 use pagestore::internal::types::Revision;
 use pagestore::{Error, ErrorKind, Result};
 
+use super::history::History;
 use super::volume::{Outcome, VolumeWorker};
 use super::{Stop, stopped};
 use crate::claim::Claim;
@@ -27,8 +26,6 @@ const BUSY_PAUSE: Duration = Duration::from_secs(12);
 const WAIT_PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 /// First and longest pause after a failure.
 const FAILURE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long after a flush history is forgotten, so that watchers are not overtaken.
-const HISTORY_SLACK: Duration = Duration::from_secs(5);
 
 /// Looks after a volume until it is deleted and erased, or `stop` is set.
 pub(crate) async fn look_after(volume: Volume, options: CompactorOptions, stop: Stop) {
@@ -60,11 +57,14 @@ async fn follow(volume: &Volume, options: &CompactorOptions, stop: &Stop) -> Res
     // At first for what others may have left undone.
     let mut is_due = true;
     let mut waiting = WAIT_PAUSE.0;
-    let mut history: Option<(Instant, Revision)> = None;
+    let mut history = History::default();
     loop {
         let outcome = if is_due { worker.work(Effort::Usual).await? } else { Outcome::Done };
         if let Some(revision) = worker.take_flushed() {
-            history = Some((volume.env.now() + HISTORY_SLACK, revision));
+            history.flushed(volume.env.now(), revision);
+        }
+        if let Some(revision) = history.take_due(volume.env.now()) {
+            forget_history(volume, revision).await;
         }
         let state = worker.mirror().state()?;
         let mut wait = worker.flush_in(&state).unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
@@ -76,16 +76,11 @@ async fn follow(volume: &Volume, options: &CompactorOptions, stop: &Stop) -> Res
         } else {
             waiting = WAIT_PAUSE.0;
         }
-        let forget = history.map_or(LOOK_EVERY, |(at, _)| at - volume.env.now());
+        let forget = history.due_in(volume.env.now()).unwrap_or(LOOK_EVERY);
         is_due = tokio::select! {
             () = stopped(stop) => return Ok(()),
             () = volume.env.sleep(volume.env.jittered(wait)) => true,
-            () = volume.env.sleep(forget) => {
-                if let Some((_, revision)) = history.take() {
-                    forget_history(volume, revision).await;
-                }
-                false
-            }
+            () = volume.env.sleep(forget) => false,
             changed = worker.mirror().changed(state.revision) => {
                 changed?;
                 volume.env.sleep(SETTLE).await;

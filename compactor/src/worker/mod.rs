@@ -5,6 +5,7 @@
 
 use tokio::sync::watch;
 
+mod history;
 pub(crate) mod lookout;
 pub(crate) mod store;
 pub(crate) mod volume;
