@@ -14,5 +14,6 @@ pub mod chaos;
 pub mod conformance;
 pub mod differential;
 pub mod harness;
+pub mod image;
 pub mod schema;
 pub mod worker;

@@ -1,4 +1,4 @@
-//! The real binary, on embedded stores.
+//! The real binary, on embedded stores, and where it says so on servers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod bad_input;
@@ -8,3 +8,4 @@ mod grammar;
 mod harness;
 mod import_export;
 mod inspect;
+mod scale;

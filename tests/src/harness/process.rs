@@ -89,6 +89,21 @@ impl Process {
         wait_for(limit, || self.exit_status())
     }
 
+    /// Waits for its end, and gives the most memory that it had, in bytes.
+    pub fn wait_for_peak(&mut self, limit: Duration) -> Option<(ExitStatus, u64)> {
+        let status = format!("/proc/{}/status", self.child.id());
+        let mut peak = 0;
+        wait_for(limit, || {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            // Only rises; what came in its very last moments is missed. Gone once it has ended.
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+            peak = peak.max(kib.unwrap_or(0) << 10);
+            self.exit_status()
+        })
+        .map(|status| (status, peak))
+    }
+
     /// Kills it at once, as a crash would.
     pub fn kill9(&mut self) {
         if self.exit_status().is_none() {

@@ -1,6 +1,8 @@
 //! What a worker process does, and how a test starts one.
 
 mod compact;
+mod import;
+pub mod rewrite;
 
 use std::path::Path;
 use std::process::Command;
@@ -8,6 +10,8 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 pub use compact::{Compact, tiers};
+pub use import::Import;
+pub use rewrite::Rewrite;
 
 use crate::chaos::writer::{self, Work};
 use crate::harness::{Process, TestStore};
@@ -19,6 +23,10 @@ pub enum Role {
     Write(Work),
     /// Compacts whatever there is, until it is told to end.
     Compact(Compact),
+    /// Imports an image.
+    Import(Import),
+    /// Makes one large commit after another.
+    Rewrite(Rewrite),
 }
 
 /// Does it.
@@ -26,6 +34,8 @@ pub async fn run(role: Role) {
     match role {
         Role::Write(work) => writer::run(work).await,
         Role::Compact(work) => compact::run(work).await,
+        Role::Import(work) => import::run(work).await,
+        Role::Rewrite(work) => rewrite::run(work).await,
     }
 }
 
