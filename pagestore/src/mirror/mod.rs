@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::env::{Env, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::keys::VolumeKeys;
-use crate::meta::{MetaError, MetaStore, WatchStream};
+use crate::meta::{MetaError, MetaStore};
 use crate::types::Revision;
 
 mod head;
@@ -169,11 +169,18 @@ impl Watcher {
         self.latest.borrow().state.revision
     }
 
-    /// Applies changes until the watch ends.
+    /// Applies changes until the watch ends. When history has a gap, loads the state anew: etcd says so
+    /// when the watch is made, or only afterwards.
     async fn follow(&self) -> Result<()> {
-        let mut watch = self.watch().await?;
+        let mut watch = match self.meta.watch(self.keys.watched(), self.revision().next()).await {
+            Err(MetaError::Compacted { .. }) => return self.reload().await,
+            watch => watch?,
+        };
         while let Some(batch) = watch.next().await {
-            let batch = batch?;
+            let batch = match batch {
+                Err(MetaError::Compacted { .. }) => return self.reload().await,
+                batch => batch?,
+            };
             let state = self.latest.borrow().state.clone();
             if batch.revision <= state.revision {
                 continue;
@@ -184,16 +191,9 @@ impl Watcher {
         Ok(())
     }
 
-    /// A watch from the present state on; loads the state anew when history has a gap.
-    async fn watch(&self) -> Result<WatchStream> {
-        match self.meta.watch(self.keys.watched(), self.revision().next()).await {
-            Err(MetaError::Compacted { .. }) => {
-                let state = Arc::new(load(self.meta.as_ref(), &self.keys).await?);
-                let from = state.revision.next();
-                self.latest.send_modify(|latest| latest.state = state);
-                Ok(self.meta.watch(self.keys.watched(), from).await?)
-            }
-            watch => Ok(watch?),
-        }
+    async fn reload(&self) -> Result<()> {
+        let state = Arc::new(load(self.meta.as_ref(), &self.keys).await?);
+        self.latest.send_modify(|latest| latest.state = state);
+        Ok(())
     }
 }
