@@ -70,7 +70,13 @@ fn decode_status(status: &Status, effect: Effect) -> MetaError {
             MetaError::Refused(text())
         }
         Code::OutOfRange if effect == Effect::Repeatable => MetaError::Refused(text()),
-        Code::ResourceExhausted if message.contains("space exceeded") => MetaError::NoSpace(text()),
+        Code::ResourceExhausted if message.contains("space exceeded") => {
+            MetaError::NoSpace(format!(
+                "etcd's quota (--quota-backend-bytes) is reached; compact its history, defragment it and \
+             disarm its alarm, then have a compactor run ({})",
+                text()
+            ))
+        }
         Code::ResourceExhausted if message.contains("received message larger than max") => {
             MetaError::Refused(text())
         }
