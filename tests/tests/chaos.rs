@@ -3,16 +3,17 @@
 //! nothing else is, and whatever anybody read was right.
 //!
 //! `PAGESTORE_CHAOS_COMMITS` makes the runs longer.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pagestore::internal::connect::Tiers;
 use pagestore::internal::meta::keys::StoreKeys;
 use pagestore::internal::meta::{KeyRange, RangeRequest};
 use pagestore::internal::types::Keep;
-use pagestore::{Env, PageCount, PageSize, Volume, VolumeOptions};
+use pagestore::{Env, PageCount, PageNo, PageSize, Volume, VolumeOptions};
 use pagestore_compactor::{Compactor, CompactorOptions, Effort};
 use pagestore_tests::chaos::check::{Checked, Start, check};
 use pagestore_tests::chaos::journal::{self, Entry};
@@ -44,11 +45,19 @@ struct Plan {
     commits: usize,
     /// Longest pause of a writer between two transactions.
     pause_ms: u64,
+    /// What the volume is at first: an image, else a few empty pages.
+    image: Option<&'static str>,
 }
 
-const WITH_HISTORY: Plan = Plan { keep: Keep::Forever, commits: 2_000, pause_ms: 60 };
+const WITH_HISTORY: Plan = Plan { keep: Keep::Forever, commits: 2_000, pause_ms: 60, image: None };
 /// Slower: what a killed process held is let go once its lease has run out.
-const WITHOUT_HISTORY: Plan = Plan { keep: Keep::Nothing, commits: 800, pause_ms: 350 };
+const WITHOUT_HISTORY: Plan =
+    Plan { keep: Keep::Nothing, commits: 800, pause_ms: 350, image: None };
+/// Fewer commits: each of them is exported, all of it.
+const A_REAL_DATABASE: Plan =
+    Plan { keep: Keep::Forever, commits: 200, pause_ms: 60, image: Some(PROJ_DB) };
+/// A SQLite database that others made.
+const PROJ_DB: &str = "/usr/share/proj/proj.db";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_embedded_store_with_history() {
@@ -70,7 +79,28 @@ async fn etcd_and_s3_without_history() {
     Run::new(TestStore::servers(), WITHOUT_HISTORY).await.go().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_database_on_an_embedded_store() {
+    Run::new(TestStore::embedded(), A_REAL_DATABASE).await.go().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_database_on_etcd_and_s3() {
+    Run::new(TestStore::servers(), A_REAL_DATABASE).await.go().await;
+}
+
 impl Plan {
+    /// What the volume is at first.
+    fn pages(self, page_bytes: usize) -> Vec<Bytes> {
+        let Some(image) = self.image else {
+            return vec![vec![0; page_bytes].into(); PAGES as usize];
+        };
+        let image = std::fs::read(image)
+            .unwrap_or_else(|error| panic!("{image}: {error}; ./dev.sh setup installs it"));
+        assert_eq!(image.len() % page_bytes, 0);
+        image.chunks(page_bytes).map(Bytes::copy_from_slice).collect()
+    }
+
     /// The plan, longer or shorter if the environment says so.
     fn as_wished(self) -> Plan {
         match std::env::var("PAGESTORE_CHAOS_COMMITS") {
@@ -114,17 +144,24 @@ impl Schedule {
 impl Run {
     async fn new(place: TestStore, plan: Plan) -> Run {
         let (plan, seed) = (plan.as_wished(), seed());
-        let page_size = PageSize::new(1024).unwrap();
+        let page_bytes = if plan.image.is_some() { 4096 } else { 1024 };
+        let page_size = PageSize::new(page_bytes as u64).unwrap();
         let options = VolumeOptions { page_size, keep: plan.keep };
         let volume = place.open().await.create_volume(VOLUME, options).await.unwrap();
         let mut tx = volume.begin().await.unwrap();
-        tx.truncate(PageCount(PAGES));
+        let pages = plan.pages(page_bytes);
+        tx.truncate(PageCount(pages.len() as u64));
+        if plan.image.is_some() {
+            for (page, content) in (0..).zip(&pages) {
+                tx.write(PageNo(page), content.clone()).unwrap();
+            }
+        }
         let committed = tx.commit().await.unwrap();
         let start = Start {
             seed: seed.0,
             commit: committed.commit.unwrap(),
             revision: committed.revision,
-            page_count: PAGES,
+            pages,
         };
         let dir = tempfile::tempdir().unwrap();
         Run { plan, place, dir, seed, start, kills: Kills::default() }
@@ -210,7 +247,7 @@ impl Run {
             writer,
             seed: self.seed.0,
             commits: self.plan.commits.div_ceil(WRITERS.into()),
-            pages: PAGES,
+            pages: self.start.pages.len() as u64,
             pause_ms: self.plan.pause_ms,
             staged_budget_bytes: BUDGET,
         };
@@ -237,7 +274,7 @@ impl Run {
         let journals: Vec<Vec<Entry>> =
             (1..=WRITERS).map(|writer| journal::read(&self.journal(writer))).collect();
         let volume = store.open_volume(VOLUME).await.unwrap();
-        check(&volume, self.start, &journals, sample).await
+        check(&volume, &self.start, &journals, sample).await
     }
 
     async fn compact(&self, tiers: Tiers) {

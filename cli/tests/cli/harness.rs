@@ -3,18 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use pagestore_tests::harness::TestStore;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A store of its own in a directory of its own.
+/// A store of its own, and a directory of its own.
 pub(crate) struct Cli {
     directory: TempDir,
+    /// Where the store is, if it is not in the directory.
+    place: Option<TestStore>,
 }
 
 impl Cli {
     /// No store yet.
     pub(crate) fn new() -> Cli {
-        Cli { directory: TempDir::new().unwrap() }
+        Cli { directory: TempDir::new().unwrap(), place: None }
+    }
+
+    /// With the store in `place`.
+    pub(crate) fn on(place: TestStore) -> Cli {
+        Cli { place: Some(place), ..Cli::new() }
     }
 
     /// A path in the directory.
@@ -46,6 +54,9 @@ impl Cli {
             .env_remove("PAGESTORE_LOG")
             .args(args)
             .stdin(Stdio::null());
+        if let Some(place) = &self.place {
+            command.envs(place.vars()).env("PAGESTORE_STORE", place.url());
+        }
         command
     }
 

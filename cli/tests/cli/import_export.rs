@@ -2,15 +2,25 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use pagestore_tests::harness::TestStore;
+
 use crate::harness::{Cli, pages};
 
 const PROJ_DB: &str = "/usr/share/proj/proj.db";
 
 #[test]
 fn a_real_sqlite_database_comes_back_byte_for_byte() {
+    comes_back_byte_for_byte(&Cli::new());
+}
+
+#[test]
+fn a_real_sqlite_database_comes_back_byte_for_byte_from_etcd_and_s3() {
+    comes_back_byte_for_byte(&Cli::on(TestStore::servers()));
+}
+
+fn comes_back_byte_for_byte(cli: &Cli) {
     assert!(Path::new(PROJ_DB).is_file(), "proj-data is not installed; ./dev.sh setup installs it");
     let original = std::fs::read(PROJ_DB).unwrap();
-    let cli = Cli::new();
     let imported = cli.json(&["import", "proj", PROJ_DB]);
     assert_eq!(imported["sqlite"], true);
     assert_eq!(imported["created"], true);

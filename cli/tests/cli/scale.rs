@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{BufWriter, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use pagestore_tests::harness::{Process, TestStore, seed};
 use pagestore_tests::image::Image;
+
+use crate::harness::Cli;
 
 const MIB: u64 = 1 << 20;
 const PAGE_BYTES: usize = 4096;
@@ -27,29 +29,23 @@ fn a_gib_is_imported_at_once_and_exported_the_same() {
     let (file, dir) = (&file, dir.path());
     std::thread::scope(|scope| {
         for place in [TestStore::embedded, TestStore::servers] {
-            scope.spawn(move || goes_in_and_out(&place(), image, file, dir));
+            scope.spawn(move || goes_in_and_out(&Cli::on(place()), image, file, dir));
         }
     });
 }
 
-fn goes_in_and_out(place: &TestStore, image: Image, file: &Path, dir: &Path) {
-    let tool = |args: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pagestore-cli"));
-        command.envs(place.vars()).env("PAGESTORE_STORE", place.url()).args(args);
-        command
-    };
+fn goes_in_and_out(cli: &Cli, image: Image, file: &Path, dir: &Path) {
     let log = tempfile::NamedTempFile::new_in(dir).unwrap();
-    let import = tool(&["import", "v", file.to_str().unwrap(), "--json"]);
+    let import = cli.command(&["import", "v", file.to_str().unwrap(), "--json"]);
     let mut import = Process::spawn(import, log.path()).unwrap();
     let (status, peak) = import.wait_for_peak(PATIENCE).expect("it comes to an end");
     assert!(status.success(), "{status}: {}", import.last_words());
     println!("{} MiB of memory", peak / MIB);
     assert!(peak < MEMORY, "{} MiB of memory", peak / MIB);
-    let commits = tool(&["log", "v", "--json"]).output().unwrap().stdout;
-    let commits: serde_json::Value = serde_json::from_slice(&commits).unwrap();
+    let commits = cli.json(&["log", "v"]);
     assert_eq!(commits.as_array().unwrap().len(), 1, "one commit, of everything: {commits}");
 
-    let mut export = tool(&["export", "v", "-"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut export = cli.command(&["export", "v", "-"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut out = export.stdout.take().unwrap();
     let (pages, mut content) = (image.pages(), [0; PAGE_BYTES]);
     for page in 0..image.page_count {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use pagestore::{CommitId, PageNo, Revision, Snapshot, Volume};
 
@@ -13,16 +14,16 @@ use super::model::Model;
 const READS: usize = 16;
 
 /// What there was before the writers began.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Start {
     /// The run's seed.
     pub seed: u64,
-    /// The commit that made the volume long.
+    /// The commit that made the volume what it was.
     pub commit: CommitId,
     /// Its revision.
     pub revision: Revision,
-    /// How long.
-    pub page_count: u64,
+    /// What it was.
+    pub pages: Vec<Bytes>,
 }
 
 /// What a check went through.
@@ -53,7 +54,7 @@ struct Told {
 /// When anything is not as it should be.
 pub async fn check(
     volume: &Volume,
-    start: Start,
+    start: &Start,
     journals: &[Vec<Entry>],
     sample: usize,
 ) -> Checked {
@@ -61,8 +62,8 @@ pub async fn check(
     let (told, seen) = gather(journals);
     let mut checked = Checked::default();
     check_log(&log, start, &told, &mut checked);
-    let mut model =
-        Model::new(start.seed, volume.page_size().bytes(), start.revision.0, start.page_count);
+    let page_size = volume.page_size().bytes();
+    let mut model = Model::new(start.seed, page_size, start.revision.0, start.pages.clone());
     // Holds all that follow, which makes them cheap to open.
     let oldest = log.iter().find(|commit| commit.readable).map(|commit| commit.revision);
     let _held = volume.snapshot_at(oldest.expect("the head is readable")).await.unwrap();
@@ -125,7 +126,7 @@ fn gather(journals: &[Vec<Entry>]) -> (BTreeMap<Tag, Told>, Vec<&Seen>) {
 /// Every acknowledged commit is in the log, at its revision; none that failed is.
 fn check_log(
     log: &[pagestore::inspect::CommitInfo],
-    start: Start,
+    start: &Start,
     told: &BTreeMap<Tag, Told>,
     checked: &mut Checked,
 ) {

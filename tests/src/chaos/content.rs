@@ -19,14 +19,18 @@ pub enum Content {
     Zeros,
     /// The page's own pattern with a few bytes changed.
     Change,
+    /// What was there with a few bytes changed; the transaction has read it.
+    Patch,
     /// Noise.
     Noise,
 }
 
 impl Content {
-    /// The page's bytes. One seed, tag and page give one content, which no other tag gives.
+    /// The page's bytes, which were `before`. One seed, tag and page give one content, which no other tag
+    /// gives.
     #[must_use]
-    pub fn bytes(self, seed: u64, tag: Tag, page: u64, page_size: usize) -> Bytes {
+    pub fn bytes(self, seed: u64, tag: Tag, page: u64, before: &[u8]) -> Bytes {
+        let page_size = before.len();
         let mut content = vec![0; page_size];
         let mut own = rng((seed, tag, page));
         match self {
@@ -35,6 +39,12 @@ impl Content {
                 // Half of the bits are random: it compresses, but not to nothing.
                 let mut pattern = rng((seed, page));
                 content.iter_mut().for_each(|byte| *byte = b'a' + pattern.random_range(0..16));
+                for _ in 0..CHANGED_BYTES {
+                    content[own.random_range(0..page_size)] = own.random();
+                }
+            }
+            Content::Patch => {
+                content.copy_from_slice(before);
                 for _ in 0..CHANGED_BYTES {
                     content[own.random_range(0..page_size)] = own.random();
                 }

@@ -12,7 +12,6 @@ use super::journal::Intent;
 #[derive(Debug)]
 pub struct Model {
     seed: u64,
-    page_size: usize,
     zeros: Bytes,
     pages: Vec<Bytes>,
     versions: BTreeMap<u64, Vec<(u64, u64)>>,
@@ -20,18 +19,14 @@ pub struct Model {
 }
 
 impl Model {
-    /// A volume that at `revision` became `page_count` pages of zeros.
+    /// A volume that at `revision` became `pages`.
     #[must_use]
-    pub fn new(seed: u64, page_size: usize, revision: u64, page_count: u64) -> Model {
+    pub fn new(seed: u64, page_size: usize, revision: u64, pages: Vec<Bytes>) -> Model {
         let zeros = Bytes::from(vec![0; page_size]);
-        Model {
-            seed,
-            page_size,
-            pages: vec![zeros.clone(); page_count as usize],
-            zeros,
-            versions: BTreeMap::new(),
-            counts: vec![(revision, page_count)],
-        }
+        let counts = vec![(revision, pages.len() as u64)];
+        let first = |(page, content): (u64, &Bytes)| (page, vec![(revision, digest(content))]);
+        let versions = (0..).zip(&pages).map(first).collect();
+        Model { seed, pages, zeros, versions, counts }
     }
 
     /// The pages now.
@@ -79,7 +74,8 @@ impl Model {
             self.pages.resize(count as usize, self.zeros.clone());
         }
         for (page, content) in &intent.writes {
-            let bytes = content.bytes(self.seed, tag, *page, self.page_size);
+            let before = self.pages.get(*page as usize).unwrap_or(&self.zeros);
+            let bytes = content.bytes(self.seed, tag, *page, before);
             let versions = self.versions.entry(*page).or_default();
             versions.push((revision, digest(&bytes)));
             let index = *page as usize;
@@ -112,11 +108,11 @@ mod tests {
     #[test]
     fn the_past_stays_as_it_was() {
         let tag = Tag { writer: 1, number: 1 };
-        let mut model = Model::new(7, 512, 1, 4);
+        let mut model = Model::new(7, 512, 1, vec![vec![0; 512].into(); 4]);
         model.apply(10, tag, &intent(None, &[2, 3]));
         model.apply(20, tag, &intent(Some(3), &[5]));
         let zeros = digest(&[0; 512]);
-        let written = digest(&Content::Noise.bytes(7, tag, 3, 512));
+        let written = digest(&Content::Noise.bytes(7, tag, 3, &[0; 512]));
         let seen = [9, 10, 19, 20].map(|revision| model.digest_at(3, revision));
         assert_eq!(seen, [zeros, written, written, zeros]);
         assert_eq!([1, 19, 20].map(|revision| model.count_at(revision)), [4, 4, 6]);
@@ -127,7 +123,7 @@ mod tests {
     #[test]
     fn what_a_transaction_depends_on_may_not_change() {
         let tag = Tag { writer: 1, number: 1 };
-        let mut model = Model::new(7, 512, 1, 4);
+        let mut model = Model::new(7, 512, 1, vec![vec![0; 512].into(); 4]);
         let mut reads = intent(None, &[0]);
         reads.reads.push((2, digest(&[0; 512])));
         let grows = intent(None, &[4]);

@@ -211,11 +211,19 @@ impl Writer {
         if let Some(count) = truncate {
             tx.truncate(PageCount(count));
         }
-        let writes = self.choose(truncate.unwrap_or(page_count), rng);
+        let mut writes = self.choose(truncate.unwrap_or(page_count), rng);
         let tag = Tag { writer: self.work.writer, number };
-        let page_size = self.volume.page_size().bytes();
-        for (page, content) in &writes {
-            let bytes = content.bytes(self.work.seed, tag, *page, page_size);
+        let zeros = vec![0; self.volume.page_size().bytes()];
+        let there = page_count.min(truncate.unwrap_or(page_count));
+        for (page, content) in &mut writes {
+            let mut before = zeros.clone().into();
+            if *content == Content::Patch && *page < there {
+                before = read(tx, *page).await;
+                reads.push((*page, digest(&before)));
+            } else if *content == Content::Patch {
+                *content = Content::Change;
+            }
+            let bytes = content.bytes(self.work.seed, tag, *page, &before);
             tx.write(PageNo(*page), bytes).unwrap();
         }
         let base = tx.revision().0;
@@ -246,7 +254,8 @@ impl Writer {
                 for _ in 0..rng.random_range(1..8) {
                     // Now and then beyond the end.
                     let page = rng.random_range(0..page_count + page_count / 50 + 1);
-                    writes.insert(page, any(rng));
+                    let patches = rng.random_range(0..3) == 0;
+                    writes.insert(page, if patches { Content::Patch } else { any(rng) });
                 }
             }
         }
