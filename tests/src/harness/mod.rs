@@ -4,6 +4,7 @@
 
 mod etcd;
 mod http;
+mod http_proxy;
 mod moto;
 mod port;
 mod process;
@@ -16,13 +17,14 @@ mod stores;
 mod tls;
 
 pub use etcd::{EtcdCluster, EtcdServer};
+pub use http_proxy::{HttpFault, HttpProxy};
 pub use moto::MotoServer;
 pub use process::{Process, StartError};
 pub use proxy::{Fault, Proxy};
 pub use rgw::RgwServer;
 pub use s3::S3;
 pub use seed::{Seed, seed};
-pub use stores::TestStore;
+pub use stores::{TestStore, Way};
 pub use tls::TlsFiles;
 
 use std::ffi::OsString;

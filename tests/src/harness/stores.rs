@@ -1,5 +1,7 @@
 //! Stores to run a test on: embedded, and etcd with an S3-compatible server.
 
+use std::net::SocketAddr;
+
 use pagestore::internal::connect::{self, Tiers};
 use pagestore::internal::env::Env;
 use pagestore::{Store, StoreOptions};
@@ -75,6 +77,17 @@ impl TestStore {
         }
     }
 
+    /// Where its etcd is, if there is one.
+    #[must_use]
+    pub fn etcd_address(&self) -> Option<SocketAddr> {
+        match self {
+            TestStore::Embedded(_) => None,
+            TestStore::Servers(servers) => Some(servers.0.address()),
+            TestStore::Gateway(servers) => Some(servers.0.address()),
+            TestStore::Files(servers) => Some(servers.0.address()),
+        }
+    }
+
     /// The etcd, if there is one.
     pub fn etcd(&mut self) -> Option<&mut EtcdServer> {
         match self {
@@ -87,17 +100,29 @@ impl TestStore {
 
     /// The two tiers, connected anew, as another process would have them.
     pub async fn tiers(&self) -> Tiers {
+        self.tiers_through(Way::default()).await.expect("a store")
+    }
+
+    /// As [`TestStore::tiers`], by another way.
+    ///
+    /// # Errors
+    /// As of [`connect::connect`].
+    pub async fn tiers_through(&self, way: Way) -> pagestore::Result<Tiers> {
         let env = Env::system();
+        let mut url = self.url();
+        if let (Some(etcd), Some(other)) = (self.etcd_address(), way.etcd) {
+            url = url.replace(&etcd.to_string(), &other.to_string());
+        }
         let Some(s3) = self.s3() else {
-            return connect::connect(&self.url(), &env).await.expect("a store");
+            return connect::connect(&url, &env).await;
         };
         // A test has no variables of its own for the S3 server, as a process has.
         let unused = directory();
-        let url = self.url();
         let (etcd, _) = url.rsplit_once("blobs=").expect("it names its blobs");
         let url = format!("{etcd}blobs={}", file_url(&unused));
-        let tiers = connect::connect(&url, &env).await.expect("a store on servers");
-        Tiers { blobs: s3.blobs(ROOT), ..tiers }
+        let tiers = connect::connect(&url, &env).await?;
+        let s3 = s3.through(way.s3.unwrap_or(s3.address));
+        Ok(Tiers { blobs: s3.blobs(ROOT), ..tiers })
     }
 
     /// The store, opened anew, as another process would have it.
@@ -109,6 +134,24 @@ impl TestStore {
     pub async fn open_with(&self, options: StoreOptions) -> Store {
         Store::over(self.tiers().await, options, Env::system()).await.expect("a store")
     }
+
+    /// As [`TestStore::open`], by another way.
+    ///
+    /// # Errors
+    /// As of `Store::open`.
+    pub async fn open_through(&self, way: Way) -> pagestore::Result<Store> {
+        let tiers = self.tiers_through(way).await?;
+        Store::over(tiers, StoreOptions::default(), Env::system()).await
+    }
+}
+
+/// A way to a store's servers that is not the direct one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Way {
+    /// What stands in front of etcd.
+    pub etcd: Option<SocketAddr>,
+    /// What stands in front of the S3 server.
+    pub s3: Option<SocketAddr>,
 }
 
 fn etcd_url(etcd: &EtcdServer, blobs: &str) -> String {
