@@ -21,6 +21,7 @@ usage: ./dev.sh COMMAND
   up [DIR]     run a local etcd and S3 server until Ctrl-C; files in DIR (target/dev-cluster)
   extension    build SQLite's extension; its path is the last line
   demo [FILE]  the main job, start to end, in a directory and then on etcd and S3
+  model [ARGS] visit every state of the protocol's models; --wide takes minutes
   bench [ARGS] ratios of pagestore over what it is built on; bench --help lists the arguments
   help         this text
 
@@ -240,6 +241,10 @@ extension() {
     setup >&2
     cargo build --release --quiet -p pagestore-sqlite-extension
     echo "${CARGO_TARGET_DIR:-$PWD/target}/release/libpagestore_sqlite.so"
+}
+
+model() {
+    cargo run --release --quiet -p pagestore-model -- "$@"
 }
 
 bench() {
