@@ -84,6 +84,7 @@
 //! | `session` | lease, pin, level list of one open volume | |
 //! | `snapshot` | lookup, and the way to a page's content | |
 //! | `commit` | read and write sets, group, bulk, rebase, resolution | never reports what etcd did not decide |
+//! | `lock` | write locks, for those who want to write one at a time | never decides a commit: compares do |
 //! | `store`, `volume`, `connect` | the front door; URL to backends | only `connect` names a backend |
 //! | `inspect`, `blocking` | on top of the front door | |
 //!
@@ -118,6 +119,7 @@ pub mod file;
 pub mod inspect;
 #[doc(hidden)]
 pub mod levels;
+mod lock;
 #[doc(hidden)]
 pub mod meta;
 #[doc(hidden)]
@@ -135,6 +137,7 @@ pub use commit::{Committed, Resolution, Tolerates, Transaction};
 pub use config::{DiskCacheOptions, StoreOptions};
 pub use env::Env;
 pub use error::{CommitToken, Error, ErrorKind, Result};
+pub use lock::{TryLock, WriteLock};
 pub use snapshot::Snapshot;
 pub use store::{Store, VolumeInfo, VolumeOptions};
 pub use types::{

@@ -15,12 +15,13 @@ use crate::connect::{self, Tiers};
 use crate::env::{Env, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fetch::FileFetcher;
+use crate::lock::{Locks, TryLock};
 use crate::meta::keys::{StoreKeys, VolumeKeys};
 use crate::meta::records::{self, Record, StoreRecord, VolumeRecord};
 use crate::meta::{Compare, KeyRange, MetaStore, Op, RangeRequest, Txn, txn};
 use crate::mirror::{Mirror, scan};
 use crate::session::Session;
-use crate::snapshot::Reader;
+use crate::snapshot::{Reader, Snapshot};
 use crate::types::{HashSecret, Keep, PageSize, VolumeId, VolumeName};
 use crate::volume::Volume;
 
@@ -42,6 +43,7 @@ struct Shared {
     options: StoreOptions,
     caches: Caches,
     used_bytes: Arc<AtomicU64>,
+    locks: Arc<Locks>,
     open: Mutex<HashMap<VolumeId, Weak<Core>>>,
     _usage: Task,
 }
@@ -104,6 +106,7 @@ impl Store {
         let used_bytes = Arc::new(AtomicU64::new(0));
         let usage = env.spawn(watch_usage(meta.clone(), env.clone(), used_bytes.clone()));
         let shared = Shared {
+            locks: Locks::new(meta.clone(), keys.clone(), env.clone()),
             meta,
             blobs,
             keys,
@@ -173,6 +176,26 @@ impl Store {
         }
     }
 
+    /// Asks for the write lock of the volume called `name`, without waiting for it. It is given only if
+    /// the volume is as `base` shows it, or, without one, does not exist: so whoever gets it sees what
+    /// its last holder wrote.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name, `Unavailable`.
+    pub async fn try_lock(&self, name: &str, base: Option<&Snapshot>) -> Result<TryLock> {
+        self.shared.locks.try_lock(&valid(name)?, base).await
+    }
+
+    /// True when somebody holds the write lock of the volume called `name`.
+    ///
+    /// # Errors
+    /// As [`Store::try_lock`].
+    pub async fn is_locked(&self, name: &str) -> Result<bool> {
+        let Shared { meta, keys, .. } = self.shared.as_ref();
+        let key = KeyRange::key(keys.write_lock(&valid(name)?));
+        Ok(!meta.range(RangeRequest::new(key)).await?.kvs.is_empty())
+    }
+
     /// All volumes, by name.
     ///
     /// # Errors
@@ -228,7 +251,7 @@ impl Store {
         if let Some(core) = before.filter(usable) {
             return Ok(Volume::new(name, core));
         }
-        let core = Arc::new(self.shared.open_core(keys).await?);
+        let core = Arc::new(self.shared.open_core(&name, keys).await?);
         let mut open = self.shared.open();
         open.retain(|_, core| core.strong_count() > 0);
         open.insert(id, Arc::downgrade(&core));
@@ -283,7 +306,7 @@ impl Shared {
         self.open.lock().expect("BUG: nothing panics while it holds the list of open volumes")
     }
 
-    async fn open_core(&self, keys: VolumeKeys) -> Result<Core> {
+    async fn open_core(&self, name: &VolumeName, keys: VolumeKeys) -> Result<Core> {
         let (meta, env) = (self.meta.clone(), self.env.clone());
         let mirror = Arc::new(Mirror::open(meta.clone(), keys.clone(), env.clone()).await?);
         let session =
@@ -304,6 +327,7 @@ impl Shared {
         };
         Ok(Core {
             created: state.created,
+            lock_key: self.keys.write_lock(name),
             keys,
             record,
             group: Group::new(meta.clone(), env.clone()),

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use libsqlite3_sys as ffi;
 use pagestore::{
     CommitId, Committed, ErrorKind, PageCount, PageNo, PageSize, Revision, Snapshot, Transaction,
-    Volume, VolumeOptions,
+    TryLock, Volume, VolumeOptions, WriteLock,
 };
 use roaring::RoaringTreemap;
 
@@ -26,6 +26,9 @@ use crate::stores::{self, OpenStore};
 
 /// Pages of a commit that are kept for statements that read on after it.
 const MAX_KEPT_PAGES: usize = 4096;
+
+/// Conflicts in a row after which an optimistic writer takes the queue's lock for its next try.
+const MAX_CONFLICTS_IN_A_ROW: u32 = 3;
 
 /// How a database was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,14 @@ pub(crate) struct Database {
     reads: RoaringTreemap,
     /// True once SQLite has said SYNC in this write transaction.
     pub(crate) synced: bool,
+    /// Held from RESERVED on: of `writers=queue` always, of `optimistic` after conflicts in a row.
+    write_lock: Option<WriteLock>,
+    /// True under `locking_mode=EXCLUSIVE`: the lock is not let go with a commit.
+    pub(crate) keeps_lock: bool,
+    /// Commits in a row that conflicted.
+    conflicts: u32,
+    /// True when a stale snapshot was too old to write on.
+    must_be_fresh: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +109,8 @@ pub(crate) struct Done {
 }
 
 impl Database {
-    /// Opens the store, and the volume if it is there.
-    pub(crate) fn open(target: Target, mode: Mode) -> Outcome<Database> {
+    /// Opens the store, and the volume if it is there. `None` when it is not, and is not to be made.
+    pub(crate) fn open(target: Target, mode: Mode) -> Outcome<Option<Database>> {
         let cannot = Failure::io(ffi::SQLITE_CANTOPEN);
         let store = stores::open(&target.store, target.compacts && !mode.read_only);
         let store = store.map_err(&cannot)?;
@@ -116,18 +127,21 @@ impl Database {
             seen: None,
             reads: RoaringTreemap::new(),
             synced: false,
+            write_lock: None,
+            keeps_lock: false,
+            conflicts: 0,
+            must_be_fresh: false,
         };
         database
             .find_volume()
             .map_err(|failure| Failure { code: ffi::SQLITE_CANTOPEN, ..failure })?;
         if database.volume.is_none() && (!mode.may_create || database.mode.read_only) {
-            let message = format!("no volume of this name: {}", database.target.volume);
-            return Err(Failure::new(ffi::SQLITE_CANTOPEN, message));
+            return Ok(None);
         }
         if let (Some(at), Some(volume)) = (database.target.at, &database.volume) {
             database.past = Some(wait(volume.snapshot_at(at)).map_err(&cannot)?);
         }
-        Ok(database)
+        Ok(Some(database))
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
@@ -165,9 +179,51 @@ impl Database {
                 ));
             }
             self.settle()?;
+            self.take_write_lock()?;
         }
         self.level = self.level.max(level);
         Ok(())
+    }
+
+    /// Takes the volume's write lock where it is wanted. Never waits: the snapshot would grow old
+    /// meanwhile, and SQLite's busy handler waits better.
+    fn take_write_lock(&mut self) -> Outcome<()> {
+        let is_wanted =
+            self.target.writers == Writers::Queue || self.conflicts >= MAX_CONFLICTS_IN_A_ROW;
+        if !is_wanted || self.write_lock.is_some() {
+            return Ok(());
+        }
+        let store = &self.store.store;
+        let tried = wait(store.try_lock(&self.target.volume, self.base.as_ref()));
+        match tried.map_err(Failure::io(ffi::SQLITE_IOERR_LOCK))? {
+            TryLock::Taken(lock) => {
+                self.write_lock = Some(lock);
+                Ok(())
+            }
+            TryLock::Held => Err(Failure::new(ffi::SQLITE_BUSY, "another connection is writing")),
+            TryLock::Overtaken => {
+                self.must_be_fresh = true;
+                let message = "another connection has written since this transaction began to read";
+                Err(Failure::new(ffi::SQLITE_BUSY_SNAPSHOT, message))
+            }
+        }
+    }
+
+    fn release_write_lock(&mut self) {
+        if let Some(lock) = self.write_lock.take()
+            && lock.is_held()
+        {
+            wait(lock.release());
+        }
+    }
+
+    /// True when somebody, of this process or another, is writing.
+    pub(crate) fn is_reserved(&self) -> Outcome<bool> {
+        if self.level >= ffi::SQLITE_LOCK_RESERVED {
+            return Ok(true);
+        }
+        wait(self.store.store.is_locked(&self.target.volume))
+            .map_err(Failure::io(ffi::SQLITE_IOERR_CHECKRESERVEDLOCK))
     }
 
     /// SQLite lets a lock go: of what was written and not committed nothing is left.
@@ -177,6 +233,7 @@ impl Database {
                 self.work = Work::Idle;
             }
             self.synced = false;
+            self.release_write_lock();
         }
         if level == ffi::SQLITE_LOCK_NONE {
             self.work = Work::Idle;
@@ -207,7 +264,7 @@ impl Database {
         if let Some(past) = &self.past {
             return Ok(Some(past.clone()));
         }
-        if self.target.stale {
+        if self.target.stale && !self.must_be_fresh {
             // What this connection has seen, and done, it sees again.
             let seen = self.seen.map(|seen| seen.revision).unwrap_or_default();
             return wait(volume.snapshot_since(seen)).map(Some);
@@ -224,6 +281,7 @@ impl Database {
                 .map_err(Failure::io(ffi::SQLITE_IOERR_LOCK))?,
             None => true,
         };
+        self.must_be_fresh = false;
         if changed {
             self.counter = self.counter.wrapping_add(1);
             self.reads.clear();
@@ -391,6 +449,7 @@ impl Database {
             self.work = Work::Failed;
         }
         if matches!(self.work, Work::Idle) {
+            self.keep_write_lock()?;
             let (Some(base), Some(volume)) = (&self.base, &self.volume) else {
                 return Err(Failure::new(ffi::SQLITE_MISUSE, "a write without a lock"));
             };
@@ -404,6 +463,14 @@ impl Database {
                 Err(Failure::new(ffi::SQLITE_BUSY_SNAPSHOT, "the transaction is being rolled back"))
             }
         }
+    }
+
+    /// Sees to it that a lock which a commit gave back is there for what comes after it.
+    fn keep_write_lock(&mut self) -> Outcome<()> {
+        if self.write_lock.as_ref().is_some_and(|lock| !lock.is_held()) {
+            self.write_lock = None;
+        }
+        self.take_write_lock()
     }
 
     /// Makes the volume with the page size of the first write.
@@ -488,6 +555,10 @@ impl Database {
             transaction.depend_on_unless(PageNo(0), header::differs_in_size_only);
             kept = keep(&transaction);
         }
+        match &self.write_lock {
+            Some(lock) => transaction.require_lock(lock, !self.keeps_lock),
+            None => transaction.respect_lock(),
+        }
         let page_count = transaction.peek_page_count();
         Some(Ready { base: transaction.revision(), transaction, counter, page_count, kept })
     }
@@ -498,6 +569,12 @@ impl Database {
         self.counter = counter.unwrap_or(self.counter);
         self.seen = Some(Seen { revision: base, own: committed.commit });
         self.work = Work::Done(Box::new(Done { committed, page_count, kept }));
+        self.conflicts = 0;
+    }
+
+    /// The commit conflicted.
+    pub(crate) fn conflicted(&mut self) {
+        self.conflicts += 1;
     }
 
     /// The transaction that was taken failed, or cannot be: SQLite's cache is not to be trusted.

@@ -229,7 +229,7 @@ unsafe extern "C" fn check_reserved_lock(
     run(ffi::SQLITE_IOERR_CHECKRESERVEDLOCK, || {
         // SAFETY: as in `read`.
         let is_reserved = match unsafe { body(file) }? {
-            Body::Database(handle) => handle.lock().level >= ffi::SQLITE_LOCK_RESERVED,
+            Body::Database(handle) => handle.lock().is_reserved()?,
             _ => false,
         };
         // SAFETY: SQLite hands over where to put the answer.

@@ -182,7 +182,13 @@ fn commit(members: &[Handle]) -> Outcome<()> {
             Ok(())
         }
         Err(error) => {
-            guards.iter_mut().for_each(|guard| guard.fail());
+            let is_conflict = error.kind() == pagestore::ErrorKind::Conflict;
+            for guard in &mut guards {
+                guard.fail();
+                if is_conflict {
+                    guard.conflicted();
+                }
+            }
             Err(Failure::of(&error, commit_code(&error)))
         }
     }

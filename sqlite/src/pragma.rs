@@ -20,7 +20,7 @@ pub(crate) enum Answer {
 pub(crate) fn run(handle: &Handle, name: &str, value: Option<&str>) -> Outcome<Answer> {
     let name = name.to_ascii_lowercase();
     let value = value.map(str::to_ascii_lowercase);
-    let database = handle.lock();
+    let mut database = handle.lock();
     let text = match (name.as_str(), value.as_deref()) {
         ("journal_mode", Some("wal")) => {
             return Err(Failure::new(
@@ -33,6 +33,10 @@ pub(crate) fn run(handle: &Handle, name: &str, value: Option<&str>) -> Outcome<A
                 ffi::SQLITE_ERROR,
                 "locking_mode=EXCLUSIVE and writers=optimistic exclude each other; open the database with writers=queue",
             ));
+        }
+        ("locking_mode", Some(mode @ ("exclusive" | "normal"))) => {
+            database.keeps_lock = mode == "exclusive";
+            return Ok(Answer::NotOurs);
         }
         ("pagestore_version", None) => env!("CARGO_PKG_VERSION").to_owned(),
         ("pagestore_error", None) => {

@@ -144,7 +144,7 @@ unsafe extern "C" fn open(
         let body = if flags & ffi::SQLITE_OPEN_MAIN_DB != 0 {
             // SAFETY: the name is of a main database.
             let options = unsafe { options(name) };
-            let body = open_database(&full, &options, flags);
+            let body = open_database(&full, &options, flags)?;
             if let Body::Database(handle) = &body
                 && handle.lock().is_read_only()
             {
@@ -165,7 +165,7 @@ unsafe extern "C" fn open(
 }
 
 /// A database, or the reason why there is none.
-fn open_database(full: &str, options: &[(String, String)], flags: c_int) -> Body {
+fn open_database(full: &str, options: &[(String, String)], flags: c_int) -> Outcome<Body> {
     let mode = Mode {
         read_only: flags & ffi::SQLITE_OPEN_READONLY != 0,
         may_create: flags & ffi::SQLITE_OPEN_CREATE != 0,
@@ -173,10 +173,13 @@ fn open_database(full: &str, options: &[(String, String)], flags: c_int) -> Body
     let target = name::parse_target(full, options, &defaults())
         .map_err(|message| Failure::new(ffi::SQLITE_CANTOPEN, message));
     match target.and_then(|target| Database::open(target, mode)) {
-        Ok(database) => Body::Database(group::register(database)),
+        Ok(Some(database)) => Ok(Body::Database(group::register(database))),
+        Ok(None) => {
+            Err(Failure::new(ffi::SQLITE_CANTOPEN, format!("no volume of this name: {full}")))
+        }
         Err(failure) => {
             api::log(failure.code, &failure.message);
-            Body::Broken(failure)
+            Ok(Body::Broken(failure))
         }
     }
 }

@@ -136,7 +136,7 @@ fn what_cannot_be_opened_says_why() {
     let message = |more: &str| place.try_open("app", more).unwrap_err().to_string();
     assert!(message("&sync=off").contains("sync=off"), "{}", message("&sync=off"));
     assert!(message("&nolock=1").contains("nolock"));
-    assert!(message("&mode=ro").contains("no volume"));
+    assert!(message("&mode=ro").contains("unable to open"));
     let db = place.open("app", "");
     db.execute_batch("create table t(a)").unwrap();
     let error = db.execute_batch("pragma journal_mode=wal").unwrap_err().to_string();

@@ -19,7 +19,7 @@ use pagestore::internal::meta::keys::{
 };
 use pagestore::internal::meta::records::{
     ChangelogEntry, Claim, Dropped, Floor, Intent, Job, Oldest, PageCountRecord, Point, Pointer,
-    Record, StoreRecord, VolumeName, VolumeRecord, decode_pin, encode_pin,
+    Record, StoreRecord, VolumeName, VolumeRecord, WriteLockRecord, decode_pin, encode_pin,
 };
 use pagestore::internal::meta::{KeyValue, LeaseId};
 use pagestore::internal::types::{
@@ -89,6 +89,7 @@ fn records() -> Vec<(&'static str, Check)> {
         row::<ChangelogEntry>(),
         row::<Dropped>(),
         row::<Intent>(),
+        row::<WriteLockRecord>(),
         row::<Point>(),
         row::<Claim>(),
         row::<Job>(),
@@ -206,6 +207,7 @@ fn all_keys() -> Vec<(&'static str, Bytes)> {
     vec![
         ("s", store.store()),
         ("n", store.name(&name)),
+        ("w", store.write_lock(&name)),
         ("ag", keys.claim()),
         ("aj", keys.job()),
         ("ar", keys.pin(SENTINEL_SESSION)),

@@ -51,8 +51,12 @@ const PAGESTORE: &[Wall] = &[
     // Writing.
     wall(
         "commit",
-        &["blob", "codec", "env", "error", "file", META, "mirror", "session", "snapshot", "types"],
+        &[
+            "blob", "codec", "env", "error", "file", "lock", META, "mirror", "session", "snapshot",
+            "types",
+        ],
     ),
+    wall("lock", &["env", "error", META, "snapshot", "types"]),
     // Doors.
     wall("config", &["cache", "commit"]),
     wall("volume", &["commit", "error", META, "mirror", "snapshot", "types"]),
@@ -61,7 +65,7 @@ const PAGESTORE: &[Wall] = &[
     wall(
         "store",
         &[
-            "blob", "cache", "commit", "config", "connect", "env", "error", "fetch", META,
+            "blob", "cache", "commit", "config", "connect", "env", "error", "fetch", "lock", META,
             "mirror", "session", "snapshot", "types", "volume",
         ],
     ),

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
 use super::budget::Budget;
 use super::group::Group;
 use crate::blob::BlobStore;
@@ -17,6 +19,8 @@ use crate::types::Revision;
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) keys: VolumeKeys,
+    /// The key of the volume's write lock.
+    pub(crate) lock_key: Bytes,
     pub(crate) created: Revision,
     pub(crate) record: Arc<VolumeRecord>,
     pub(crate) meta: Arc<dyn MetaStore>,

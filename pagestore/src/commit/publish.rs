@@ -1,5 +1,8 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::budget::Way;
 use super::bulk::{self, BulkFiles};
@@ -12,8 +15,10 @@ use super::sets::Footprint;
 use super::transaction::{Committed, Transaction};
 use crate::error::{CommitToken, Error, ErrorKind, Result};
 use crate::meta::records::{Commit, PageChange, SizeChange};
-use crate::meta::txn::{self, CommitPart, FilePut, MAX_FILE_GUARD_RANGES, StagedPut, guard_budget};
-use crate::meta::{Op, OpResponse, Txn};
+use crate::meta::txn::{
+    self, CommitPart, FilePut, LockGuard, MAX_FILE_GUARD_RANGES, StagedPut, guard_budget,
+};
+use crate::meta::{KeyRange, Op, OpResponse, RangeRequest, Txn};
 use crate::mirror::{View, VolumeState};
 use crate::session::expired;
 use crate::types::{CommitId, PageNo, Revision};
@@ -22,6 +27,8 @@ use crate::types::{CommitId, PageNo, Revision};
 const MAX_REBASES: usize = 24;
 /// First and longest pause between rebases, once the first few came to nothing.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+/// How long a commit waits for whoever holds the write lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(15);
 /// Rebases without a pause.
 const EAGER_REBASES: usize = 4;
 
@@ -48,6 +55,11 @@ pub(crate) async fn commit(transactions: Vec<Transaction>) -> Result<Committed> 
         .expect("BUG: somebody wrote something");
     let mut publication = Publication { parts, id, sent_base: None };
     let committed = publication.run().await;
+    if committed.is_ok() {
+        let released =
+            publication.parts.iter().filter_map(|part| part.transaction.released.as_ref());
+        released.for_each(|released| released.store(true, Ordering::Relaxed));
+    }
     publication.clean_up(committed.is_ok()).await;
     committed
 }
@@ -63,7 +75,9 @@ struct Publication {
 impl Part {
     fn new(transaction: Transaction) -> Part {
         let Transaction { reads, writes, size, .. } = &transaction;
-        let footprint = Arc::new(Footprint::new(reads, writes.pages(), size));
+        let mut footprint = Footprint::new(reads, writes.pages(), size);
+        footprint.lock = transaction.lock.clone();
+        let footprint = Arc::new(footprint);
         let view = transaction.snapshot.view().clone();
         Part { transaction, footprint, view, files: None }
     }
@@ -140,6 +154,7 @@ impl Publication {
                     }
                 }
             }
+            self.check_locks().await?;
             if round >= EAGER_REBASES {
                 let env = &self.first().env;
                 env.sleep(env.jittered(pause)).await;
@@ -242,6 +257,27 @@ impl Publication {
         }
     }
 
+    /// Sees to it that what is refused again was not refused for a write lock.
+    async fn check_locks(&self) -> Result<()> {
+        for part in &self.parts {
+            let core = part.core();
+            match &part.footprint.lock {
+                LockGuard::None => {}
+                LockGuard::Held { key, created, .. } => {
+                    if lock_created(core, key).await? != Some(*created) {
+                        return Err(Error::new(
+                            ErrorKind::Conflict,
+                            "the volume's write lock was lost, because this process was not heard of for too long; \
+                             run the transaction again",
+                        ));
+                    }
+                }
+                LockGuard::Free(key) => wait_for_lock(core, key).await?,
+            }
+        }
+        Ok(())
+    }
+
     /// Moves every part to the newest revision, or says what conflicts.
     async fn rebase(&mut self) -> Result<()> {
         let cores: Vec<Arc<Core>> = self.parts.iter().map(|part| part.core().clone()).collect();
@@ -274,6 +310,29 @@ impl Publication {
             }
         }
     }
+}
+
+/// The create revision of a write lock's key; `None` when nobody holds it.
+async fn lock_created(core: &Core, key: &Bytes) -> Result<Option<Revision>> {
+    let found = core.meta.range(RangeRequest::new(KeyRange::key(key.clone()))).await?;
+    Ok(found.kvs.first().map(|kv| kv.create_revision))
+}
+
+/// Waits until nobody holds a write lock.
+async fn wait_for_lock(core: &Core, key: &Bytes) -> Result<()> {
+    let deadline = core.env.now() + LOCK_PATIENCE;
+    let mut pause = PAUSE.0;
+    while lock_created(core, key).await?.is_some() {
+        if core.env.now() >= deadline {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "another writer holds the volume's write lock for long; run the transaction again",
+            ));
+        }
+        core.env.sleep(core.env.jittered(pause)).await;
+        pause = (pause * 2).min(PAUSE.1);
+    }
+    Ok(())
 }
 
 fn did_not_happen() -> Error {

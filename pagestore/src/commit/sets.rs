@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::meta::txn::{Guards, plan_ranges};
+use crate::meta::txn::{Guards, LockGuard, plan_ranges};
 use crate::types::{PageCount, PageNo, Revision};
 
 /// What a transaction read: page by page, each as of the base unless a newer revision is beside it.
@@ -78,6 +78,8 @@ pub(super) struct Footprint {
     pub(super) page_count: bool,
     /// True when the page count changes.
     pub(super) resizes: bool,
+    /// What the commit wants of the volume's write lock.
+    pub(super) lock: LockGuard,
 }
 
 impl Footprint {
@@ -93,7 +95,7 @@ impl Footprint {
         let writes: Vec<PageNo> = writes.collect();
         pages.extend(writes.iter().map(|page| (*page, Revision::ZERO)));
         let page_count = reads.page_count || size.changed;
-        Footprint { pages, writes, page_count, resizes: size.changed }
+        Footprint { pages, writes, page_count, resizes: size.changed, lock: LockGuard::None }
     }
 
     /// True when the transaction writes `page`.
@@ -156,7 +158,7 @@ impl Footprint {
         let ranges = plan_ranges(&pages, max - 2 * newer.len());
         let newer = newer.to_vec();
         let ranges = newer.iter().fold(ranges, |ranges, (page, _)| cut(&ranges, *page));
-        Guards { ranges, newer, page_count: self.page_count }
+        Guards { ranges, newer, page_count: self.page_count, lock: self.lock.clone() }
     }
 }
 

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 
@@ -7,6 +8,8 @@ use super::publish;
 use super::sets::{ReadSet, SizeUse};
 use super::write_set::WriteSet;
 use crate::error::{Error, Result};
+use crate::lock::WriteLock;
+use crate::meta::txn::LockGuard;
 use crate::snapshot::Snapshot;
 use crate::types::{CommitId, PageCount, PageNo, Revision};
 
@@ -25,6 +28,10 @@ pub struct Transaction {
     pub(super) wrote: bool,
     /// A page whose changes may make no difference.
     pub(super) tolerates: Option<(PageNo, Tolerates)>,
+    /// What the commit wants of the volume's write lock.
+    pub(super) lock: LockGuard,
+    /// To be set when the commit gives the lock back.
+    pub(super) released: Option<Arc<AtomicBool>>,
 }
 
 /// Says of a page's content before and after a change by others whether it makes no difference.
@@ -51,6 +58,8 @@ impl Transaction {
             size,
             wrote: false,
             tolerates: None,
+            lock: LockGuard::None,
+            released: None,
         }
     }
 
@@ -220,6 +229,23 @@ impl Transaction {
         self.reads.page_count = true;
         self.writes.truncate(count);
         self.size.set(count);
+    }
+
+    /// Makes the commit happen only if `lock`, which is of this transaction's volume, is still held: it
+    /// gets `Conflict` if not. With `release` a commit that happens gives the lock back, at no cost.
+    ///
+    /// # Panics
+    /// When the lock is another volume's.
+    pub fn require_lock(&mut self, lock: &WriteLock, release: bool) {
+        assert_eq!(lock.key, self.core.lock_key, "BUG: the lock of another volume");
+        let (key, created) = (lock.key.clone(), lock.created);
+        self.lock = LockGuard::Held { key, created, release };
+        self.released = release.then(|| lock.released.clone());
+    }
+
+    /// Makes the commit wait for whoever holds the volume's write lock.
+    pub fn respect_lock(&mut self) {
+        self.lock = LockGuard::Free(self.core.lock_key.clone());
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

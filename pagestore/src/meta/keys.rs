@@ -3,6 +3,7 @@
 //! ```text
 //! <root> s                                 the store
 //! <root> n <volume name>                   a volume's id
+//! <root> w <volume name>                   a volume's write lock
 //! <root> v <volume id u64> <tag> ...       a volume's keys
 //! ```
 //!
@@ -61,6 +62,12 @@ impl StoreKeys {
     pub fn parse_name(&self, key: &[u8]) -> Option<VolumeName> {
         let rest = key.strip_prefix(self.root.as_ref())?.strip_prefix(b"n")?;
         VolumeName::new(std::str::from_utf8(rest).ok()?).ok()
+    }
+
+    /// The write lock of the volume called `name`, whether it exists or not.
+    #[must_use]
+    pub fn write_lock(&self, name: &VolumeName) -> Bytes {
+        self.join(b'w', name.as_str().as_bytes())
     }
 
     /// Everything that belongs to any volume.

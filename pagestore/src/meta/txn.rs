@@ -12,17 +12,17 @@ use crate::types::{CommitId, ContentHash, FileId, PageCount, PageNo, Revision};
 
 /// Ranges of pages that a commit compares at most. With the compares below, its own nested
 /// transactions and the group's, every path stays within [`MAX_TXN_OPS`].
-pub const MAX_GUARD_RANGES: usize = 56;
+pub const MAX_GUARD_RANGES: usize = 58;
 /// Volumes that one commit may change at most.
 pub const MAX_PARTS: usize = 8;
 /// Puts in one nested transaction of a large commit, at least, when it publishes no files.
 const NESTED_PUTS: usize = 64;
 /// Nested transactions of a large commit at most.
 const MAX_NESTED: usize = 58;
-/// Puts of a commit beside those of its pages: changelog entry, head, page count.
-const OWN_PUTS: usize = 3;
-/// Compares of a commit beside its page ranges: id, volume, floor, barrier, page count.
-const OWN_COMPARES: usize = 5;
+/// Puts of a commit beside those of its pages: changelog entry, head, page count, write lock.
+const OWN_PUTS: usize = 4;
+/// Compares of a commit beside its page ranges: id, volume, floor, barrier, page count, write lock.
+const OWN_COMPARES: usize = 6;
 /// Files that one commit may publish at most: each costs a compare that cannot be nested.
 pub const MAX_FILES: usize = 96;
 /// Ranges of pages that a commit of files compares at most, to leave room for theirs.
@@ -92,6 +92,27 @@ pub struct Guards {
     pub newer: Vec<(PageNo, Revision)>,
     /// The page count, too.
     pub page_count: bool,
+    /// The volume's write lock, for those who write under one.
+    pub lock: LockGuard,
+}
+
+/// What a commit wants of the volume's write lock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LockGuard {
+    /// Nothing.
+    #[default]
+    None,
+    /// That nobody has it.
+    Free(Bytes),
+    /// That it is still held.
+    Held {
+        /// The lock's key.
+        key: Bytes,
+        /// The create revision of the key since the lock was taken.
+        created: Revision,
+        /// The commit gives it back.
+        release: bool,
+    },
 }
 
 /// One volume's part of a commit.
@@ -163,6 +184,7 @@ impl CommitPart {
     #[must_use]
     pub fn fits_group(&self) -> bool {
         !self.is_exclusive()
+            && !matches!(self.guards.lock, LockGuard::Held { .. })
             && self.put_count() + OWN_PUTS <= MAX_GROUPED_OPS
             && self.compare_count() <= MAX_GROUPED_OPS
     }
@@ -177,6 +199,13 @@ impl CommitPart {
         ];
         if self.guards.page_count {
             compares.push(unchanged(keys.page_count()));
+        }
+        match &self.guards.lock {
+            LockGuard::None => {}
+            LockGuard::Free(key) => compares.push(Compare::absent(key.clone())),
+            LockGuard::Held { key, created, .. } => {
+                compares.push(Compare::created(key.clone(), *created));
+            }
         }
         let ranges = self.guards.ranges.iter();
         compares.extend(
@@ -221,6 +250,9 @@ impl CommitPart {
         }
         if self.is_exclusive() {
             ops.push(Op::put(keys.barrier(), Bytes::new()));
+        }
+        if let LockGuard::Held { key, release: true, .. } = &self.guards.lock {
+            ops.push(Op::delete(key.clone()));
         }
         ops
     }
@@ -470,6 +502,11 @@ mod tests {
                 ranges: plan_ranges(&numbers, MAX_GUARD_RANGES),
                 newer: vec![],
                 page_count: true,
+                lock: LockGuard::Held {
+                    key: Bytes::from_static(b"r/wv"),
+                    created: Revision(3),
+                    release: true,
+                },
             },
             commit: Commit {
                 base: Revision(5),
@@ -556,9 +593,16 @@ mod tests {
 
     #[test]
     fn the_largest_group_keeps_within_the_limit_of_operations() {
-        let parts = vec![part(46, 100); MAX_GROUP];
+        let grouped = |pages| {
+            let mut part = part(pages, 100);
+            // Who holds the lock has nobody to share a transaction with.
+            assert!(!part.fits_group());
+            part.guards.lock = LockGuard::Free(Bytes::from_static(b"r/wv"));
+            part
+        };
+        let parts = vec![grouped(45); MAX_GROUP];
         assert!(parts.iter().all(CommitPart::fits_group));
         assert!(deepest(&group(&parts)) <= MAX_TXN_OPS);
-        assert!(!part(47, 100).fits_group());
+        assert!(!grouped(46).fits_group());
     }
 }

@@ -21,6 +21,7 @@ pub use changelog::{ChangelogEntry, Commit, PageChange, SizeChange, StagedAs};
 pub use claim::{Claim, Job};
 pub use small::{
     Dropped, Floor, Intent, Oldest, PageCountRecord, Point, PointKind, Pointer, VolumeName,
+    WriteLockRecord,
 };
 pub use volume::{Parent, StoreRecord, VolumeRecord};
 

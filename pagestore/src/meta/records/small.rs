@@ -132,6 +132,23 @@ impl Record for VolumeName {
     }
 }
 
+/// `w`: who holds a volume's write lock, under the lease of its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteLockRecord {
+    /// Drawn anew for each time that a lock is taken.
+    pub holder: u64,
+}
+
+impl Record for WriteLockRecord {
+    const NAME: &'static str = "write lock";
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.holder.to_be_bytes());
+    }
+    fn read(body: &mut Cursor<'_>, _version: u8) -> Result<Self, Malformed> {
+        Ok(WriteLockRecord { holder: u64::from_be_bytes(body.array()?) })
+    }
+}
+
 /// `S`: a revision that stays readable whatever the retention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
