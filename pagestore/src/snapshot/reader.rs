@@ -54,7 +54,7 @@ impl Reader {
     /// # Errors
     /// `Expired`, `Unavailable`, `Corrupt`.
     pub(crate) async fn read(&self, view: &View, page: PageNo) -> Result<Bytes> {
-        let mut staged = Staged::All;
+        let (mut staged, mut missing) = (Staged::All, None);
         for attempt in 0..MAX_TRIES {
             let outcome = match self.find_among(view, page, staged).await {
                 Ok(version) => self.content(page, &version).await,
@@ -64,13 +64,13 @@ impl Reader {
                 Ok(Some(content)) => return Ok(content),
                 Ok(None) => {}
                 // An object that a newer list of files does not name any more.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => missing = Some(error),
                 Err(error) => return Err(error),
             }
             self.look_again(attempt).await?;
             staged = Staged::AboveFloor;
         }
-        Err(self.broken(view, page))
+        Err(self.broken(view, page, missing))
     }
 
     /// The version of `page` that `view` shows.
@@ -78,15 +78,17 @@ impl Reader {
     /// # Errors
     /// `Expired`, `Unavailable`, `Corrupt`.
     pub(crate) async fn find(&self, view: &View, page: PageNo) -> Result<Version> {
+        let mut missing = None;
         for attempt in 0..MAX_TRIES {
             match self.find_among(view, page, Staged::All).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
+                    missing = Some(error);
                     self.look_again(attempt).await?
                 }
                 found => return found,
             }
         }
-        Err(self.broken(view, page))
+        Err(self.broken(view, page, missing))
     }
 
     /// When `page` last changed, as `view` shows it.
@@ -114,11 +116,16 @@ impl Reader {
         self.mirror.fresh().await.map(drop)
     }
 
-    fn broken(&self, view: &View, page: PageNo) -> Error {
-        Error::corrupt(
+    /// `missing` says which object was not there, if it is that.
+    fn broken(&self, view: &View, page: PageNo, missing: Option<Error>) -> Error {
+        let error = Error::corrupt(
             format!("volume {}, page {page}, revision {}", self.keys.id(), view.revision),
             "content that a readable revision needs is neither staged nor in a listed file",
-        )
+        );
+        match missing {
+            Some(missing) => error.with_source(missing),
+            None => error,
+        }
     }
 
     async fn find_among(&self, view: &View, page: PageNo, which: Staged) -> Result<Version> {
