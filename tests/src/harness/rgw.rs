@@ -1,4 +1,4 @@
-//! Ceph's S3 gateway with the least of a cluster behind it: one monitor, one memory-backed OSD.
+//! Ceph's S3 gateway with the least of a cluster behind it: one monitor, one OSD, usually in memory.
 //!
 //! Unlike moto it is a real product: its create-only PUT is atomic, and it checks signatures.
 
@@ -16,6 +16,8 @@ use super::{READY_WITHIN, http, port, start_on_free_ports};
 const BUCKET: &str = "pages";
 const ACCESS_KEY: &str = "testaccess";
 const SECRET_KEY: &str = "testsecret";
+const GATEWAY: &str = "radosgw -f -n client.rgw";
+const OSD: &str = "ceph-osd -f -i 0";
 const CLUSTER_ID: &str = "6f2c0f6e-7d55-4c1a-9f0e-1f6b1a7f2b10";
 
 /// Settings beside addresses and directories. No keys between the parts, so no secure modes either;
@@ -36,8 +38,6 @@ paxos min wait = 0.01
 mon allow pool size one = true
 mon data avail crit = 0
 mon max pg per osd = 1000
-osd objectstore = memstore
-memstore device bytes = 8G
 osd pool default size = 1
 osd pool default min size = 1
 osd pool default pg num = 4
@@ -51,35 +51,66 @@ rgw enable quota threads = false
 rgw enable usage log = false
 ";
 
-/// A gateway with one bucket. What it holds is in memory, and gone when it ends.
+/// Where the cluster keeps objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeps {
+    /// In memory: quick to start, and gone when it ends.
+    InMemory,
+    /// In files, as in production.
+    InFiles,
+}
+
+impl Keeps {
+    fn settings(self) -> &'static str {
+        match self {
+            Keeps::InMemory => "osd objectstore = memstore\nmemstore device bytes = 8G\n",
+            Keeps::InFiles => {
+                "osd objectstore = bluestore\nbluestore block size = 4G\nosd memory target = 1G\n"
+            }
+        }
+    }
+}
+
+/// A gateway with one bucket.
 #[derive(Debug)]
 pub struct RgwServer {
     gateway: Process,
     s3: S3,
+    ceph: Ceph,
     // Ended after the gateway, in this order.
-    _osd: Process,
+    osd: Process,
     _monitor: Process,
     _dir: TempDir,
 }
 
 impl RgwServer {
-    /// A fresh gateway with a bucket.
+    /// A fresh gateway with a bucket. What it holds is in memory, and gone when it ends.
     #[must_use]
     pub fn start() -> RgwServer {
+        RgwServer::start_that(Keeps::InMemory)
+    }
+
+    /// A fresh gateway with a bucket, which outlives a crash.
+    #[must_use]
+    pub fn start_durable() -> RgwServer {
+        RgwServer::start_that(Keeps::InFiles)
+    }
+
+    fn start_that(keeps: Keeps) -> RgwServer {
         start_on_free_ports(|| {
             let [monitor_port, gateway_port] = port::free();
             let dir = TempDir::new().unwrap();
             let ceph = Ceph { dir: dir.path().to_owned() };
-            ceph.write_config(monitor_port, gateway_port);
+            ceph.write_config(monitor_port, gateway_port, keeps);
             let monitor = ceph.start_monitor(monitor_port)?;
             let osd = ceph.start_osd()?;
-            let mut gateway = ceph.start("radosgw -f -n client.rgw")?;
+            let mut gateway = ceph.start(GATEWAY)?;
             ceph.run(&format!(
                 "radosgw-admin user create --uid=test --display-name=test \
                  --access-key={ACCESS_KEY} --secret-key={SECRET_KEY}"
             ))?;
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, gateway_port));
-            gateway.wait_ready(|| http::request("GET", address, "/").is_some())?;
+            gateway.wait_ready(|| answers(address))?;
             let s3 = S3 {
                 address,
                 access_key: ACCESS_KEY.to_owned(),
@@ -87,8 +118,23 @@ impl RgwServer {
                 bucket: BUCKET.to_owned(),
             };
             s3.create_bucket();
-            Ok(RgwServer { gateway, s3, _osd: osd, _monitor: monitor, _dir: dir })
+            Ok(RgwServer { gateway, s3, ceph, osd, _monitor: monitor, _dir: dir })
         })
+    }
+
+    /// Kills the gateway and what keeps its objects, as a crash would.
+    pub fn kill9(&mut self) {
+        self.gateway.kill9();
+        self.osd.kill9();
+    }
+
+    /// Starts again what was killed, and waits until it is ready.
+    pub fn restart(&mut self) {
+        self.kill9();
+        let start = |words| self.ceph.start(words).unwrap_or_else(|error| panic!("{error}"));
+        (self.osd, self.gateway) = (start(OSD), start(GATEWAY));
+        let address = self.s3.address;
+        self.gateway.wait_ready(|| answers(address)).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// How to reach it.
@@ -108,13 +154,18 @@ impl RgwServer {
     }
 }
 
+fn answers(address: SocketAddr) -> bool {
+    http::request("GET", address, "/").is_some()
+}
+
 /// The directory of a cluster.
+#[derive(Debug)]
 struct Ceph {
     dir: PathBuf,
 }
 
 impl Ceph {
-    fn write_config(&self, monitor_port: u16, gateway_port: u16) {
+    fn write_config(&self, monitor_port: u16, gateway_port: u16, keeps: Keeps) {
         let dir = self.dir.display();
         let mut config = format!("[global]\nfsid = {CLUSTER_ID}\n");
         writeln!(config, "mon host = v2:127.0.0.1:{monitor_port}").unwrap();
@@ -123,6 +174,7 @@ impl Ceph {
         writeln!(config, "run dir = {dir}\ncrash dir = {dir}\nkeyring = {dir}/keyring").unwrap();
         writeln!(config, "admin socket = {dir}/$name.$pid.asok\nlog file =").unwrap();
         config.push_str(SETTINGS);
+        config.push_str(keeps.settings());
         std::fs::write(self.config_path(), config).unwrap();
     }
 
@@ -138,7 +190,7 @@ impl Ceph {
         self.run("ceph osd create")?;
         std::fs::create_dir(self.dir.join("osd")).unwrap();
         self.run("ceph-osd -i 0 --mkfs")?;
-        self.start("ceph-osd -f -i 0")
+        self.start(OSD)
     }
 
     fn start(&self, words: &str) -> Result<Process, StartError> {

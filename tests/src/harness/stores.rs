@@ -41,7 +41,7 @@ impl TestStore {
     /// A store on servers of its own, of which none forgets anything.
     #[must_use]
     pub fn gateway() -> TestStore {
-        TestStore::Gateway(Box::new((EtcdServer::start(), RgwServer::start())))
+        TestStore::Gateway(Box::new((EtcdServer::start(), RgwServer::start_durable())))
     }
 
     /// A store on an etcd of its own, with blobs in a directory.
@@ -85,6 +85,14 @@ impl TestStore {
             TestStore::Servers(servers) => Some(servers.0.address()),
             TestStore::Gateway(servers) => Some(servers.0.address()),
             TestStore::Files(servers) => Some(servers.0.address()),
+        }
+    }
+
+    /// The gateway, if there is one.
+    pub fn gateway_server(&mut self) -> Option<&mut RgwServer> {
+        match self {
+            TestStore::Gateway(servers) => Some(&mut servers.1),
+            _ => None,
         }
     }
 

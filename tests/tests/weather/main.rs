@@ -1,6 +1,9 @@
 //! What bad weather gets, end to end: through the library as its users have it, on real servers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod blob;
+mod crash;
+mod damage;
 mod meta;
 
 use std::time::Duration;
