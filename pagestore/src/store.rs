@@ -320,6 +320,7 @@ impl Shared {
             env: env.clone(),
             record: record.clone(),
             mirror: mirror.clone(),
+            readability: session.readability(),
             files: Arc::new(files),
             pages: self.caches.pages.clone(),
             zeros: Bytes::from(vec![0; record.page_size.bytes()]),

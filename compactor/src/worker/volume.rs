@@ -13,6 +13,7 @@ use crate::claim::Claim;
 use crate::execute::bodies::OpenFiles;
 use crate::execute::delete::{delete, read_level_lists};
 use crate::execute::discard::discard;
+use crate::execute::holds::read_points;
 use crate::execute::oldest::{raise, read_oldest_pin};
 use crate::execute::{flush, merge, remove};
 use crate::gc::sweep;
@@ -231,6 +232,7 @@ impl VolumeWorker {
             removal: self.removal,
             allowed: self.read_allowed(state, open).await?,
             level_lists,
+            point_count: read_points(&self.volume, state).await?.len(),
         })
     }
 
@@ -285,6 +287,7 @@ impl VolumeWorker {
             removal: self.removal,
             allowed: state.oldest.record,
             level_lists: Vec::new(),
+            point_count: state.points.len(),
         };
         !plan::decide_all(&gathered.as_situation(state)).is_empty()
     }
@@ -318,6 +321,7 @@ struct Gathered {
     removal: Option<Revision>,
     allowed: Oldest,
     level_lists: Vec<Revision>,
+    point_count: usize,
 }
 
 impl Gathered {
@@ -343,7 +347,7 @@ impl Gathered {
                 floor: state.floor.up_to,
                 oldest: state.oldest.record.readable,
                 log_from: state.oldest.record.log_from,
-                point_count: state.points.len(),
+                point_count: self.point_count,
             },
             level_lists: self.level_lists.clone(),
         }

@@ -20,7 +20,6 @@ use crate::meta::txn::{
 };
 use crate::meta::{KeyRange, Op, OpResponse, RangeRequest, Txn};
 use crate::mirror::{View, VolumeState};
-use crate::session::expired;
 use crate::types::{CommitId, PageNo, Revision};
 
 /// Times that a transaction overtaken by others is rebased before the caller hears of it.
@@ -370,11 +369,8 @@ impl Part {
         // Files may leave out what happened below the oldest readable revision. What was looked up
         // above was looked up in states no newer than this one.
         let newest = self.core().mirror.state()?;
-        if newest.is_readable(base) {
-            Ok(None)
-        } else {
-            Err(expired(base, newest.oldest.record.readable))
-        }
+        reader.readability.check(&newest, base).await?;
+        Ok(None)
     }
 }
 

@@ -231,5 +231,5 @@ fn filed(entry: &FileEntry, tail: &FileTail, found: &IndexEntry) -> Result<PageV
 fn is_shown(state: &VolumeState, revision: Revision, next: Option<Revision>) -> bool {
     let shows = |at: Revision| revision <= at && next.is_none_or(|next| at < next);
     next.is_none_or(|next| next > state.oldest.record.readable)
-        || state.points.values().any(|point| shows(point.revision))
+        || state.points.values().any(|point| shows(point.record.revision))
 }

@@ -82,7 +82,7 @@ pub struct VolumeState {
     /// The files.
     pub levels: Levels,
     /// Named snapshots and branches.
-    pub points: OrdMap<PointName, Point>,
+    pub points: OrdMap<PointName, At<Point>>,
     /// Files that no level lists any more; `modified` is the revision of the drop.
     pub dropped: OrdMap<FileId, At<Dropped>>,
     /// Bytes staged in the meta tier and not yet flushed.
@@ -201,7 +201,7 @@ impl VolumeState {
     #[must_use]
     pub fn is_readable(&self, revision: Revision) -> bool {
         revision >= self.oldest.record.readable
-            || self.points.values().any(|point| point.revision == revision)
+            || self.points.values().any(|point| point.record.revision == revision)
     }
 
     fn put(&mut self, keys: &VolumeKeys, kv: &KeyValue, files: &mut Vec<Edit>) -> Result<()> {
@@ -227,7 +227,8 @@ impl VolumeState {
                 self.oldest = At { record: Oldest::of(keys, kv)?, modified: kv.mod_revision };
             }
             WatchedKey::Point(name) => {
-                self.points.insert(name, Point::of(keys, kv)?);
+                let record = Point::of(keys, kv)?;
+                self.points.insert(name, At { record, modified: kv.mod_revision });
             }
             WatchedKey::Head => self.head = kv.mod_revision,
             WatchedKey::Commit(commit) => {

@@ -16,11 +16,23 @@ pub(super) struct Held {
 struct Inner {
     protected: Revision,
     counts: BTreeMap<Revision, usize>,
+    own: BTreeMap<Revision, OwnHold>,
+}
+
+/// A hold that the session has in the meta tier, on a revision that was named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OwnHold {
+    /// When it was put.
+    pub(super) put: Revision,
+    /// When it was last known to be there, continuously since.
+    pub(super) seen: Revision,
 }
 
 impl Held {
     pub(super) fn new(protected: Revision) -> Arc<Held> {
-        Arc::new(Held { inner: Mutex::new(Inner { protected, counts: BTreeMap::new() }) })
+        Arc::new(Held {
+            inner: Mutex::new(Inner { protected, counts: BTreeMap::new(), own: BTreeMap::new() }),
+        })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -65,6 +77,33 @@ impl Held {
     /// True when some snapshot holds `revision`.
     pub(super) fn holds(&self, revision: Revision) -> bool {
         self.inner().counts.contains_key(&revision)
+    }
+
+    /// The session's own hold on `revision`.
+    pub(super) fn own(&self, revision: Revision) -> Option<OwnHold> {
+        self.inner().own.get(&revision).copied()
+    }
+
+    /// A hold on `revision` was put at `put`.
+    pub(super) fn set_own(&self, revision: Revision, put: Revision) {
+        self.inner().own.insert(revision, OwnHold { put, seen: put });
+    }
+
+    /// The hold on `revision` that was put at `put` was still there at `seen`.
+    pub(super) fn saw_own(&self, revision: Revision, put: Revision, seen: Revision) {
+        if let Some(own) = self.inner().own.get_mut(&revision).filter(|own| own.put == put) {
+            own.seen = own.seen.max(seen);
+        }
+    }
+
+    /// The hold on `revision` goes.
+    pub(super) fn forget_own(&self, revision: Revision) {
+        self.inner().own.remove(&revision);
+    }
+
+    /// The session's lease has ended, and with it all its holds.
+    pub(super) fn forget_all_own(&self) {
+        self.inner().own.clear();
     }
 }
 

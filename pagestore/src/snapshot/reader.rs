@@ -15,7 +15,7 @@ use crate::meta::keys::VolumeKeys;
 use crate::meta::records::{StagedAs, VolumeRecord};
 use crate::meta::{KeyRange, MetaStore, RangeRequest};
 use crate::mirror::{Mirror, View, VolumeState};
-use crate::session::expired;
+use crate::session::Readability;
 use crate::types::{CommitId, ContentHash, FileId, PageCount, PageNo, Revision};
 
 /// Times that a read overtaken by flushes, merges and deletions looks again.
@@ -33,6 +33,7 @@ pub(crate) struct Reader {
     pub(crate) env: Env,
     pub(crate) record: Arc<VolumeRecord>,
     pub(crate) mirror: Arc<Mirror>,
+    pub(crate) readability: Readability,
     pub(crate) files: Arc<FileFetcher>,
     pub(crate) pages: PageCache,
     pub(crate) zeros: Bytes,
@@ -130,9 +131,7 @@ impl Reader {
 
     async fn find_among(&self, view: &View, page: PageNo, which: Staged) -> Result<Version> {
         let state = self.mirror.state()?;
-        if !state.is_readable(view.revision) {
-            return Err(expired(view.revision, state.oldest.record.readable));
-        }
+        self.readability.check(&state, view.revision).await?;
         let staged = view.staged.get(&page);
         let staged =
             staged.filter(|found| which == Staged::All || found.revision > state.floor.up_to);
@@ -297,6 +296,7 @@ impl Reader {
 
     async fn page_count_in_files(&self, view: &View) -> Result<PageCount> {
         let state = self.mirror.state()?;
+        self.readability.check(&state, view.revision).await?;
         let mut newest = (Revision::ZERO, PageCount::default());
         for entry in state.levels.files().filter(|entry| entry.size_change_count > 0) {
             let tail = self.files.tail(entry).await?;

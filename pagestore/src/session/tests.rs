@@ -1,0 +1,113 @@
+use super::*;
+use crate::meta::embedded::EmbeddedStore;
+use crate::meta::keys::StoreKeys;
+use crate::meta::records::{Oldest, Point, PointKind, Record, VolumeRecord};
+use crate::meta::{KeyRange, Op, RangeRequest, Txn, txn};
+use crate::types::{HashSecret, Keep, PageSize, PointName, SECRET_BYTES, VolumeId};
+
+struct Place {
+    meta: Arc<dyn MetaStore>,
+    keys: VolumeKeys,
+    session: Session,
+    _dir: tempfile::TempDir,
+}
+
+impl Place {
+    async fn new() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::seeded(1);
+        let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
+        let keys = StoreKeys::new("").volume(VolumeId(1));
+        let record = VolumeRecord {
+            page_size: PageSize::DEFAULT,
+            keep: Keep::Nothing,
+            created_ms: 0,
+            secret: HashSecret::new([1; SECRET_BYTES]),
+            parent: None,
+        };
+        let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
+        meta.txn(create).await.unwrap();
+        let mirror = Mirror::open(meta.clone(), keys.clone(), env.clone()).await.unwrap();
+        let session = Session::open(meta.clone(), keys.clone(), env, Arc::new(mirror)).await;
+        Place { meta, keys, session: session.unwrap(), _dir: dir }
+    }
+
+    /// Puts or deletes, and waits until the session's mirror shows it.
+    async fn change(&self, op: Op) -> Revision {
+        let changed = self.meta.txn(Txn { then: vec![op], ..Txn::default() }).await.unwrap();
+        self.session.shared.mirror.reach(changed.revision).await.unwrap();
+        changed.revision
+    }
+
+    async fn count(&self, keys: KeyRange) -> usize {
+        self.meta.range(RangeRequest::new(keys)).await.unwrap().kvs.len()
+    }
+}
+
+#[tokio::test]
+async fn a_pin_that_could_not_be_put_after_its_lease_was_lost_is_put_later() {
+    let Place { meta, keys, session, _dir } = Place::new().await;
+    let _held = session.hold(session.shared.pin.lock().await.revision).await.unwrap();
+
+    // The lease is replaced, and then the meta tier fails.
+    let lease = session.lease().await;
+    meta.lease_revoke(lease).await.unwrap();
+    {
+        let mut pin = session.shared.pin.lock().await;
+        pin.lease = meta.lease_grant(LEASE).await.unwrap();
+        pin.modified = Revision::ZERO;
+    }
+    session.shared.tick().await.unwrap();
+    let pin = RangeRequest::new(KeyRange::key(keys.pin(session.shared.id)));
+    assert_eq!(meta.range(pin).await.unwrap().kvs.len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_was_deleted_and_made_anew_elsewhere_holds_nothing() {
+    let place = Place::new().await;
+    let (shared, keys) = (&place.session.shared, &place.keys);
+    let name = PointName::new("n").unwrap();
+    let named = |revision| {
+        let point = Point { revision: Revision(revision), kind: PointKind::Snapshot };
+        point.put(keys, keys.point(&name))
+    };
+    place.change(named(2)).await;
+    let stale = shared.mirror.state().unwrap();
+    place.change(Op::delete(keys.point(&name))).await;
+    place.change(named(5)).await;
+
+    let mut pin = shared.pin.lock().await;
+    let point = stale.points.get(&name).unwrap();
+    let refused = shared.put_hold(&mut pin, &stale, &name, point).await.unwrap_err();
+    assert_eq!(refused.kind(), crate::ErrorKind::Expired);
+    assert_eq!(place.count(keys.holds()).await, 0);
+    let now = shared.mirror.state().unwrap();
+    let point = now.points.get(&name).unwrap();
+    shared.put_hold(&mut pin, &now, &name, point).await.unwrap();
+    assert_eq!(place.count(keys.holds()).await, 1);
+}
+
+#[tokio::test]
+async fn a_hold_that_nobody_needs_goes_and_is_not_taken_for_one_any_more() {
+    let place = Place::new().await;
+    let (session, keys) = (&place.session, &place.keys);
+    let revision = session.shared.mirror.state().unwrap().revision;
+    let name = PointName::new("n").unwrap();
+    let point = Point { revision, kind: PointKind::Snapshot };
+    place.change(point.put(keys, keys.point(&name))).await;
+    let oldest = Oldest { readable: revision.next(), log_from: revision };
+    place.change(oldest.put(keys, keys.oldest())).await;
+    session.shared.held.raise(revision.next(), revision.next());
+
+    let hold = session.hold(revision).await.unwrap();
+    assert_eq!(place.count(keys.holds()).await, 1);
+    place.change(Op::delete(keys.point(&name))).await;
+    let state = session.shared.mirror.state().unwrap();
+    session.readability().check(&state, revision).await.unwrap();
+    drop(hold);
+    session.shared.tick().await.unwrap();
+    assert_eq!(place.count(keys.holds()).await, 0);
+    let gone = session.readability().check(&state, revision).await.unwrap_err();
+    assert_eq!(gone.kind(), crate::ErrorKind::Expired);
+    assert_eq!(session.hold(revision).await.unwrap_err().kind(), crate::ErrorKind::Expired);
+}
