@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use crate::commit::{self, Core, Resolution, Transaction};
-use crate::error::{CommitToken, Error, Result};
+use crate::error::{CommitToken, Error, ErrorKind, Result};
 use crate::mirror::VolumeState;
 use crate::snapshot::Snapshot;
 use crate::types::{CommitId, Keep, PageCount, PageSize, Revision, VolumeId, VolumeName};
+
+/// Tries to begin together, while the oldest readable revisions pass the one that is to be held.
+const MAX_TRIES: usize = 8;
 
 /// One database's pages. A clone is cheap and shares everything.
 ///
@@ -53,7 +56,7 @@ impl Volume {
     /// `Unavailable`; `NotFound` when the volume was deleted.
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let state = self.core.mirror.fresh().await?;
-        Snapshot::open(self.core.clone(), state.view()).await
+        Snapshot::open_newest(&self.core, state.view()).await
     }
 
     /// A snapshot of what this process knows already: no round trip, usually milliseconds behind the
@@ -62,7 +65,7 @@ impl Volume {
     /// # Errors
     /// `Unavailable`; `NotFound` when the volume was deleted.
     pub async fn snapshot_stale(&self) -> Result<Snapshot> {
-        Snapshot::open(self.core.clone(), self.core.mirror.state()?.view()).await
+        Snapshot::open_newest(&self.core, self.core.mirror.state()?.view()).await
     }
 
     /// As [`Volume::snapshot_stale`], but no older than `revision`, which is of a commit: waits until this
@@ -203,8 +206,18 @@ impl Volume {
 pub async fn begin_all(volumes: &[Volume]) -> Result<Vec<Transaction>> {
     check_set(volumes.iter().map(Volume::core))?;
     let cores: Vec<Arc<Core>> = volumes.iter().map(|volume| volume.core.clone()).collect();
+    for _ in 1..MAX_TRIES {
+        match try_begin_all(&cores).await {
+            Err(error) if error.kind() == ErrorKind::Expired => {}
+            begun => return begun,
+        }
+    }
+    try_begin_all(&cores).await
+}
+
+async fn try_begin_all(cores: &[Arc<Core>]) -> Result<Vec<Transaction>> {
     let mut transactions = Vec::with_capacity(cores.len());
-    for (core, (_, view)) in cores.iter().zip(commit::joint_views(&cores).await?) {
+    for (core, (_, view)) in cores.iter().zip(commit::joint_views(cores).await?) {
         let snapshot = Snapshot::open(core.clone(), view).await?;
         transactions.push(Transaction::new(core.clone(), snapshot));
     }

@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     LostAnswer,
     /// No answer, ever.
     Hang,
+    /// Nothing, once [`Faulty::go_on`] says so.
+    Wait,
     /// The body ends after so many bytes.
     ShortBody(usize),
     /// One byte of the body, at this index, is another.
@@ -43,6 +45,8 @@ pub(crate) enum Fault {
 pub(crate) struct Faulty {
     pub(crate) inner: InMemory,
     plan: Mutex<VecDeque<Fault>>,
+    /// Lets one request that waits go on.
+    pub(crate) go_on: tokio::sync::Notify,
     latency: Duration,
     ignores_create: bool,
 }
@@ -77,6 +81,10 @@ impl Faulty {
                 Err(Error::NotFound { path: String::new(), source: "404: NoSuchBucket".into() })
             }
             Fault::Hang => std::future::pending().await,
+            Fault::Wait => {
+                self.go_on.notified().await;
+                Ok(Fault::None)
+            }
             other => Ok(other),
         }
     }

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::core::Core;
@@ -9,10 +10,12 @@ use crate::file::{
     BuiltFile, CommitKind, CommitRecord, FileEntry, FileIdentity, FileParams, FileWriter, Origin,
     SizeChange,
 };
+use crate::meta::MetaError;
 use crate::meta::keys::VolumeKeys;
 use crate::meta::records::Intent;
 use crate::meta::txn::{self, FilePut};
-use crate::types::{CommitId, Revision};
+use crate::mirror::scan;
+use crate::types::{CommitId, FileId, Revision};
 
 /// A file is closed once it is about this long: small enough to be held in memory and to be put in
 /// one piece, long enough that a scan reads few.
@@ -49,6 +52,15 @@ impl BulkFiles {
     /// Pages in them.
     pub(super) fn page_count(&self) -> u64 {
         self.entries.iter().map(|entry| entry.page_count).sum()
+    }
+
+    /// True when every file has its intent still. One that has lost it, with the session's lease, can
+    /// never be published.
+    pub(super) async fn are_intended(&self) -> Result<bool> {
+        let intents = scan(self.core.meta.as_ref(), &self.core.keys.intents(), None).await?;
+        let there = intents.kvs.iter().filter_map(|kv| self.core.keys.parse_intent(&kv.key));
+        let there: HashSet<FileId> = there.collect();
+        Ok(self.entries.iter().all(|entry| there.contains(&entry.id)))
     }
 
     /// To be called once the files are published: there is nothing to give up any more.
@@ -180,11 +192,14 @@ async fn put(
         return Err(Error::invalid("the transaction is too large for one commit; split it"));
     }
     let BuiltFile { chunks, entry } = writer.finish();
-    let lease = core.session.lease().await;
     let (file, intent) = (entry.id, Intent { named_at: base });
     files.entries.push(entry);
-    let response =
-        core.meta.txn(txn::intend(&core.keys, core.created, file, &intent, lease)).await?;
+    let intend = |lease| core.meta.txn(txn::intend(&core.keys, core.created, file, &intent, lease));
+    let lease = core.session.lease().await;
+    let response = match intend(lease).await {
+        Err(MetaError::LeaseNotFound) => intend(core.session.replace_lease(lease).await?).await?,
+        response => response?,
+    };
     if !response.succeeded {
         return Err(Error::not_found(format!("volume was deleted: {}", core.keys.id())));
     }

@@ -24,6 +24,8 @@ use crate::types::{CommitId, PageNo, Revision};
 
 /// Times that a transaction overtaken by others is rebased before the caller hears of it.
 const MAX_REBASES: usize = 24;
+/// Uploads of a commit's files that may lose their intents before the caller hears of it.
+const MAX_UPLOADS: usize = 3;
 /// First and longest pause between rebases, once the first few came to nothing.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 /// How long a commit waits for whoever holds the write lock.
@@ -52,7 +54,7 @@ pub(crate) async fn commit(transactions: Vec<Transaction>) -> Result<Committed> 
         .first()
         .map(|part| part.core().env.commit_id())
         .expect("BUG: somebody wrote something");
-    let mut publication = Publication { parts, id, sent_base: None };
+    let mut publication = Publication { parts, id, sent_base: None, uploads: 0 };
     let committed = publication.run().await;
     if committed.is_ok() {
         let released =
@@ -69,6 +71,8 @@ struct Publication {
     id: CommitId,
     /// The largest base with which the commit was ever sent.
     sent_base: Option<Revision>,
+    /// Uploads that came to nothing, because the session's lease ended before they were published.
+    uploads: usize,
 }
 
 impl Part {
@@ -154,6 +158,7 @@ impl Publication {
                 }
             }
             self.check_locks().await?;
+            self.check_intents().await?;
             if round >= EAGER_REBASES {
                 let env = &self.first().env;
                 env.sleep(env.jittered(pause)).await;
@@ -273,6 +278,27 @@ impl Publication {
                 }
                 LockGuard::Free(key) => wait_for_lock(core, key).await?,
             }
+        }
+        Ok(())
+    }
+
+    /// After a refusal: files whose intents went with the session's lease are given up, and written
+    /// anew under a new one.
+    async fn check_intents(&mut self) -> Result<()> {
+        for part in &mut self.parts {
+            let Some(files) = &mut part.files else { continue };
+            if files.are_intended().await? {
+                continue;
+            }
+            self.uploads += 1;
+            if self.uploads == MAX_UPLOADS {
+                return Err(Error::unavailable(
+                    "the process lost its lease in the meta tier whenever it had uploaded the commit's files; \
+                     the commit did not happen, run it again",
+                ));
+            }
+            files.give_up().await;
+            part.files = None;
         }
         Ok(())
     }

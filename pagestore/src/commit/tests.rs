@@ -12,8 +12,8 @@ use crate::meta::records::{Floor, Oldest, Record};
 use crate::meta::{MetaStore, Txn};
 use crate::mirror::scan;
 use crate::{
-    Env, PageCount, PageNo, PageSize, Revision, Store, StoreOptions, Transaction, Volume,
-    VolumeOptions,
+    Env, PageCount, PageNo, PageSize, Result, Revision, Snapshot, Store, StoreOptions, Transaction,
+    Volume, VolumeOptions,
 };
 
 const PAGE: usize = 512;
@@ -157,4 +157,78 @@ async fn a_bulk_commit_that_happened_keeps_its_files() {
     let snapshot = place.store().await.open_volume("v").await.unwrap().snapshot().await.unwrap();
     assert_eq!(snapshot.read(PageNo(MANY - 1)).await.unwrap(), page(7));
     assert_eq!(place.objects(&volume).await, 1);
+}
+
+/// Ends the volume's lease, as its running out would.
+async fn end_lease(place: &Place, volume: &Volume) {
+    place.meta.lease_revoke(volume.core().session.lease().await).await.unwrap();
+}
+
+/// A bulk commit whose every upload so often waits until the lease has ended.
+async fn commit_while_leases_end(place: &Place, volume: &Volume, uploads: usize) -> Result<()> {
+    let keys = keys(volume);
+    let tx = write_many(volume).await;
+    place.faulty.plan(vec![Fault::Wait; uploads]);
+    let commit = tokio::spawn(tx.commit());
+    for _ in 0..uploads {
+        while place.intents(&keys).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        end_lease(place, volume).await;
+        assert_eq!(place.intents(&keys).await, 0);
+        place.faulty.go_on.notify_one();
+    }
+    commit.await.unwrap().map(drop)
+}
+
+#[tokio::test]
+async fn a_bulk_commit_whose_lease_ends_while_it_uploads_uploads_again() {
+    let place = Place::new();
+    let volume = place.create().await;
+    commit_while_leases_end(&place, &volume, 2).await.unwrap();
+    assert_eq!(place.intents(&keys(&volume)).await, 0);
+    let snapshot = place.store().await.open_volume("v").await.unwrap().snapshot().await.unwrap();
+    assert_eq!(snapshot.read(PageNo(MANY - 1)).await.unwrap(), page(7));
+}
+
+#[tokio::test]
+async fn a_bulk_commit_that_loses_its_lease_whenever_it_uploads_says_so() {
+    let place = Place::new();
+    let volume = place.create().await;
+    let error = commit_while_leases_end(&place, &volume, 3).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("lease"), "{error}");
+    assert_eq!(volume.snapshot().await.unwrap().page_count(), PageCount(0));
+}
+
+#[tokio::test]
+async fn a_bulk_commit_right_after_the_lease_ended_happens() {
+    let place = Place::new();
+    let volume = place.create().await;
+    let tx = write_many(&volume).await;
+    end_lease(&place, &volume).await;
+    tx.commit().await.unwrap();
+    let pins = scan(place.meta.as_ref(), &keys(&volume).pins(), None).await.unwrap();
+    assert_eq!(pins.kvs.len(), 2, "that of the session is there again, beside the sentinel");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_overtaken_before_it_is_held_is_opened_anew() {
+    let place = Place::new();
+    let writer = place.create().await;
+    resize(&writer, 10).await;
+    let old = writer.state().unwrap().head;
+    resize(&writer, 20).await;
+    let volume = place.store().await.open_volume("v").await.unwrap();
+    let core = volume.core();
+    let keys = keys(&volume);
+    let oldest = Oldest { readable: old.next(), log_from: old }.put(&keys, keys.oldest());
+    let put = place.meta.txn(Txn { then: vec![oldest], ..Txn::default() }).await.unwrap();
+    core.mirror.reach(put.revision).await.unwrap();
+
+    let overtaken = core.mirror.state().unwrap().view_at(old);
+    let error = Snapshot::open(core.clone(), overtaken.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Expired);
+    let snapshot = Snapshot::open_newest(core, overtaken).await.unwrap();
+    assert_eq!(snapshot.page_count(), PageCount(20));
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use crate::env::{Env, Task};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::meta::keys::VolumeKeys;
 use crate::meta::{LeaseId, MetaStore};
 use crate::mirror::{Mirror, VolumeState};
@@ -77,8 +77,7 @@ impl Session {
         let shared = Arc::new(shared);
         {
             let mut pin = shared.pin.lock().await;
-            let first = Shared::lowest_readable(&state, state.revision);
-            shared.put_pin(&mut pin, first).await?;
+            shared.put_pin(&mut pin, state.revision, state.revision).await?;
         }
         let ticking = shared.env.spawn(tick(Arc::downgrade(&shared), shared.env.clone()));
         Ok(Session { shared, _ticking: ticking })
@@ -87,6 +86,21 @@ impl Session {
     /// The lease that everything of this process on the volume is under.
     pub(crate) async fn lease(&self) -> LeaseId {
         self.shared.pin.lock().await.lease
+    }
+
+    /// Another lease, with the pin under it again, when `ended` turned out to have ended.
+    ///
+    /// # Errors
+    /// `Expired` when the session was ended, `Unavailable`.
+    pub(crate) async fn replace_lease(&self, ended: LeaseId) -> Result<LeaseId> {
+        let mut pin = self.shared.pin.lock().await;
+        if self.is_closed() {
+            return Err(Error::expired("the volume was closed"));
+        }
+        if pin.lease == ended {
+            self.shared.renew(&mut pin).await?;
+        }
+        Ok(pin.lease)
     }
 
     /// Makes `revision` stay readable for as long as the hold lives.
@@ -99,14 +113,22 @@ impl Session {
             return Ok(hold);
         }
         let mut pin = shared.pin.lock().await;
-        let state = shared.mirror.state()?;
+        let mut state = shared.mirror.state()?;
         if revision >= state.oldest.record.readable {
             // Under the pin's lock nobody raises it; from here on `raise` sees the hold.
             let hold = shared.held.hold(revision);
             let lowest = revision.min(pin.revision);
-            shared.put_pin(&mut pin, lowest).await?;
-            shared.held.lower(revision);
-            return Ok(hold);
+            match shared.put_pin(&mut pin, lowest, revision).await {
+                Ok(()) => {
+                    shared.held.lower(revision);
+                    return Ok(hold);
+                }
+                // It may be named.
+                Err(error) if error.kind() == ErrorKind::Expired => {
+                    state = shared.mirror.state()?;
+                }
+                Err(error) => return Err(error),
+            }
         }
         let named = state.points.iter().find(|(_, point)| point.record.revision == revision);
         if let Some((name, point)) = named {

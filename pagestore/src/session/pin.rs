@@ -52,17 +52,22 @@ pub(super) struct Pin {
 }
 
 impl Shared {
-    pub(super) fn lowest_readable(state: &VolumeState, revision: Revision) -> Revision {
-        revision.max(state.oldest.record.readable)
-    }
-
-    /// Puts the pin at `revision`, under a compare that it is still readable.
-    pub(super) async fn put_pin(&self, pin: &mut Pin, revision: Revision) -> Result<()> {
+    /// Puts the pin at `lowest`, or at the oldest readable revision when that has passed it: what is
+    /// older is lost, and protects nothing any more. Under a compare that what is pinned, `needed` above
+    /// all, is still readable.
+    pub(super) async fn put_pin(
+        &self,
+        pin: &mut Pin,
+        lowest: Revision,
+        needed: Revision,
+    ) -> Result<()> {
         let mut state = self.mirror.state()?;
         for _ in 0..MAX_TRIES {
-            if revision < state.oldest.record.readable {
-                return Err(expired(revision, state.oldest.record.readable));
+            let oldest = state.oldest.record.readable;
+            if needed < oldest {
+                return Err(expired(needed, oldest));
             }
+            let revision = lowest.max(oldest);
             let (pin_key, list_key) = (self.keys.pin(self.id), self.keys.level_list(self.id));
             let put = |key, value| Op::Put { key, value: encode_pin(value), lease: pin.lease };
             let response = self
@@ -120,15 +125,25 @@ impl Shared {
         point: &At<Point>,
     ) -> Result<()> {
         let revision = point.record.revision;
-        let key = self.keys.hold(self.id, revision);
-        let put = Op::Put { key, value: encode_pin(revision), lease: pin.lease };
-        let compares = vec![
-            Compare::created(self.keys.metadata(), state.created),
-            Compare::modified(self.keys.point(name), point.modified),
-        ];
+        let put = |lease| {
+            let key = self.keys.hold(self.id, revision);
+            let put = Op::Put { key, value: encode_pin(revision), lease };
+            let compares = vec![
+                Compare::created(self.keys.metadata(), state.created),
+                Compare::modified(self.keys.point(name), point.modified),
+            ];
+            self.meta.txn(Txn { compares, then: vec![put], or_else: vec![] })
+        };
         // From here on it may be there, also when the answer is lost.
         pin.holds.insert(revision);
-        let response = self.meta.txn(Txn { compares, then: vec![put], or_else: vec![] }).await?;
+        let response = match put(pin.lease).await {
+            Err(MetaError::LeaseNotFound) => {
+                self.renew(pin).await?;
+                pin.holds.insert(revision);
+                put(pin.lease).await?
+            }
+            response => response?,
+        };
         if !response.succeeded {
             return Err(expired(revision, state.oldest.record.readable));
         }
@@ -181,10 +196,19 @@ impl Shared {
 
     /// A new lease in the place of one that has ended, with nothing under it yet.
     async fn grant_anew(&self, pin: &mut Pin) -> Result<()> {
+        tracing::warn!(volume = %self.keys.id(), session = %self.id, "lease lost; snapshots held through it may have expired");
         pin.lease = self.meta.lease_grant(LEASE).await?;
         (pin.modified, pin.holds) = (Revision::ZERO, BTreeSet::new());
         self.held.forget_all_own();
         Ok(())
+    }
+
+    /// A new lease, and the pin under it at once.
+    pub(super) async fn renew(&self, pin: &mut Pin) -> Result<()> {
+        self.grant_anew(pin).await?;
+        let state = self.mirror.state()?;
+        let target = self.held.raise(state.oldest.record.readable, state.revision);
+        self.put_pin(pin, target, state.revision).await
     }
 
     /// Keeps the lease, raises the pin and the level list, lets go of holds.
@@ -200,7 +224,6 @@ impl Shared {
             Err(error) => return Err(error.into()),
         };
         if !alive {
-            tracing::warn!(volume = %self.keys.id(), session = %self.id, "lease lost; snapshots held through it may have expired");
             self.grant_anew(&mut pin).await?;
         }
         let target = self.held.raise(state.oldest.record.readable, state.revision);
@@ -212,7 +235,7 @@ impl Shared {
         // After a lost lease there is no pin until one could be put, however often that failed.
         let is_pinned = pin.modified > Revision::ZERO;
         if !is_pinned || target > pin.revision || waits {
-            self.put_pin(&mut pin, target).await?;
+            self.put_pin(&mut pin, target, state.revision).await?;
         }
         self.let_go(&mut pin).await
     }

@@ -111,3 +111,23 @@ async fn a_hold_that_nobody_needs_goes_and_is_not_taken_for_one_any_more() {
     assert_eq!(gone.kind(), crate::ErrorKind::Expired);
     assert_eq!(session.hold(revision).await.unwrap_err().kind(), crate::ErrorKind::Expired);
 }
+
+#[tokio::test]
+async fn a_revision_is_held_although_what_was_pinned_before_the_lease_was_lost_is_gone() {
+    let place = Place::new().await;
+    let (session, keys) = (&place.session, &place.keys);
+    let shared = &session.shared;
+    let pinned = shared.pin.lock().await.revision;
+    // A pin that was to be raised and could not be, a lease that ended, and a raise of the oldest.
+    let wanted = place.change(Op::put(keys.head(), "")).await;
+    let newest = place.change(Op::put(keys.head(), "")).await;
+    shared.held.raise(newest, newest);
+    place.meta.lease_revoke(session.lease().await).await.unwrap();
+    let oldest = Oldest { readable: pinned.next(), log_from: pinned };
+    place.change(oldest.put(keys, keys.oldest())).await;
+
+    let _held = session.hold(wanted).await.unwrap();
+    let pin = shared.pin.lock().await;
+    assert_eq!(pin.revision, pinned.next());
+    assert_eq!(place.count(KeyRange::key(keys.pin(shared.id))).await, 1);
+}

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::commit::{Core, beyond_end};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::mirror::View;
 use crate::session::Hold;
 use crate::types::{PageCount, PageNo, Revision};
@@ -19,6 +19,9 @@ mod version;
 
 pub(crate) use reader::Reader;
 pub(crate) use version::{Place, Version};
+
+/// Tries to hold the newest revision, while the oldest readable one passes it.
+const MAX_TRIES: usize = 8;
 
 /// A read-only view of a volume at one revision. It shows the same bytes for as long as it is held
 /// and its process keeps its lease, whatever is written meanwhile; after that it gets `Expired`.
@@ -37,6 +40,23 @@ impl Snapshot {
         let hold = core.session.hold(view.revision).await?;
         let page_count = core.reader.page_count(&view).await?;
         Ok(Snapshot { core, view: Arc::new(view), page_count, _hold: hold })
+    }
+
+    /// Opens a snapshot of `view`, the newest a moment ago; of a newer one when it was overtaken before
+    /// it was held.
+    ///
+    /// # Errors
+    /// As [`Snapshot::open`]; `Expired` when it was overtaken again and again.
+    pub(crate) async fn open_newest(core: &Arc<Core>, mut view: View) -> Result<Snapshot> {
+        for _ in 1..MAX_TRIES {
+            match Snapshot::open(core.clone(), view).await {
+                Err(error) if error.kind() == ErrorKind::Expired => {
+                    view = core.mirror.fresh().await?.view();
+                }
+                opened => return opened,
+            }
+        }
+        Snapshot::open(core.clone(), view).await
     }
 
     /// The revision that it shows.
