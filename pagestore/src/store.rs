@@ -16,9 +16,11 @@ use crate::env::{Env, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fetch::FileFetcher;
 use crate::lock::{Locks, TryLock};
-use crate::meta::keys::{StoreKeys, VolumeKeys};
+use crate::meta::keys::{StoreKeys, VolumeKeys, WatchedKey};
 use crate::meta::records::{self, Record, StoreRecord, VolumeRecord};
-use crate::meta::{Compare, KeyRange, MetaStore, Op, RangeRequest, Txn, txn};
+use crate::meta::{
+    Compare, KeyRange, MetaStore, Op, OpResponse, Projection, RangeRequest, Txn, txn,
+};
 use crate::mirror::{Mirror, scan};
 use crate::session::Session;
 use crate::snapshot::{Reader, Snapshot};
@@ -225,16 +227,23 @@ impl Store {
         let name = valid(name)?;
         let Shared { meta, keys, .. } = self.shared.as_ref();
         let volume = self.find(&name).await?;
-        let state = crate::mirror::load(meta.as_ref(), &volume).await?;
-        let branch = state.points.keys().find(|point| point.as_str().starts_with('@'));
-        if let Some(branch) = branch {
-            return Err(Error::invalid(format!(
-                "a branch still reads through to the volume; delete it first: {branch}"
-            )));
+        let metadata = RangeRequest::new(KeyRange::key(volume.metadata()));
+        let found = meta.range(metadata.project(Projection::KeysOnly)).await?;
+        let created = found.kvs.first().ok_or_else(|| no_such(&name))?.create_revision;
+        let response = meta.txn(txn::delete_volume(keys.name(&name), &volume, created)).await?;
+        if response.succeeded {
+            return Ok(());
         }
-        let response =
-            meta.txn(txn::delete_volume(keys.name(&name), &volume, state.created)).await?;
-        if response.succeeded { Ok(()) } else { Err(no_such(&name)) }
+        let branch = match response.responses.first() {
+            Some(OpResponse::Range(found)) => found.kvs.first(),
+            _ => None,
+        };
+        match branch.and_then(|kv| volume.parse_watched(&kv.key)) {
+            Some(WatchedKey::Point(branch)) => Err(Error::invalid(format!(
+                "a branch still reads through to the volume; delete it first: {branch}"
+            ))),
+            _ => Err(no_such(&name)),
+        }
     }
 
     async fn find(&self, name: &VolumeName) -> Result<VolumeKeys> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::commit::{self, Core, Resolution, Transaction};
 use crate::error::{CommitToken, Error, ErrorKind, Result};
-use crate::mirror::VolumeState;
+use crate::mirror::{View, VolumeState};
 use crate::snapshot::Snapshot;
 use crate::types::{CommitId, Keep, PageCount, PageSize, Revision, VolumeId, VolumeName};
 
@@ -96,21 +96,25 @@ impl Volume {
         Ok(forgotten || since.any(|((_, id), _)| Some(*id) != own))
     }
 
-    /// A snapshot of the past.
+    /// A snapshot of the past: of any revision of the store from when the volume was made on, whichever
+    /// volume's commit it was.
     ///
     /// # Errors
-    /// `NotFound` for a revision that has not come yet or is from before the volume was made,
+    /// `NotFound` for a revision that has not come yet in the store or is from before the volume was made,
     /// `Expired` for one that is no longer kept, `Unavailable`.
     pub async fn snapshot_at(&self, revision: Revision) -> Result<Snapshot> {
         let mut state = self.core.mirror.state()?;
-        if revision > state.head {
-            state = self.core.mirror.fresh().await?;
-        }
-        if revision > state.head.max(state.revision) {
-            return Err(Error::not_found(format!(
-                "revision {revision} has not come yet; the newest is {}",
-                state.head
-            )));
+        if revision > state.revision {
+            // Revisions are the store's: another volume may have made it while this one was quiet.
+            let now = commit::joint_views(std::slice::from_ref(&self.core)).await?.pop();
+            let (fresh, now) = now.expect("BUG: a view was asked for");
+            if revision > now.revision {
+                return Err(Error::not_found(format!(
+                    "revision {revision} has not come yet; the newest of the store is {}",
+                    now.revision
+                )));
+            }
+            state = fresh;
         }
         if revision < state.created {
             return Err(Error::not_found(format!(
@@ -118,7 +122,13 @@ impl Volume {
                 state.created
             )));
         }
-        Snapshot::open(self.core.clone(), state.view_at(revision)).await
+        let view = if revision > state.revision {
+            // Nothing of the volume changed in between.
+            View { revision, ..state.view() }
+        } else {
+            state.view_at(revision)
+        };
+        Snapshot::open(self.core.clone(), view).await
     }
 
     /// A transaction on a fresh snapshot.

@@ -4,8 +4,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use pagestore::internal::meta::records::{Point, PointKind, Record};
+use pagestore::internal::meta::{Op, Txn, txn};
+use pagestore::internal::types::PointName;
 use pagestore::{
-    ErrorKind, PageCount, PageNo, PageSize, Revision, Store, VolumeOptions, begin_all, commit_all,
+    ErrorKind, PageCount, PageNo, PageSize, Revision, Store, VolumeId, VolumeName, VolumeOptions,
+    begin_all, commit_all,
 };
 use pagestore_tests::harness::{TestStore, seed};
 use rand::RngExt;
@@ -46,10 +50,12 @@ on_both! {
     transactions_on_other_pages_do_not_conflict
     what_was_read_conflicts_too
     snapshots_and_the_past_stay_as_they_were
+    the_past_of_a_quiet_volume_is_at_every_revision_of_the_store
     truncated_pages_read_as_zeros
     many_small_changes_fit_one_transaction_and_many_pages_become_a_file
     several_volumes_commit_together
     volumes_are_made_listed_and_deleted
+    a_volume_that_a_branch_reads_through_to_is_not_deleted
     bad_input_is_refused_and_changes_nothing
     concurrent_writers_agree_with_a_model
 }
@@ -165,6 +171,30 @@ async fn snapshots_and_the_past_stay_as_they_were(_: &TestStore, store: Store) {
     let future = Revision(revisions.last().unwrap().0 + 1_000_000);
     assert_eq!(volume.snapshot_at(future).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(volume.snapshot_at(Revision(1)).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+async fn the_past_of_a_quiet_volume_is_at_every_revision_of_the_store(_: &TestStore, store: Store) {
+    let quiet = store.create_volume("quiet", options()).await.unwrap();
+    let mut tx = quiet.begin().await.unwrap();
+    tx.write(PageNo(0), page(1)).unwrap();
+    tx.commit().await.unwrap();
+    let busy = store.create_volume("busy", options()).await.unwrap();
+    let mut tx = busy.begin().await.unwrap();
+    tx.write(PageNo(0), page(2)).unwrap();
+    let revision = tx.commit().await.unwrap().revision;
+
+    let past = quiet.snapshot_at(revision).await.unwrap();
+    assert_eq!(past.revision(), revision);
+    assert_eq!(past.read(PageNo(0)).await.unwrap(), page(1));
+    let mut on_it = quiet.begin_on(past);
+    on_it.read(PageNo(0)).await.unwrap();
+    on_it.write(PageNo(1), page(3)).unwrap();
+    let later = on_it.commit().await.unwrap().revision;
+    assert!(later > revision);
+    let past = quiet.snapshot_at(revision).await.unwrap();
+    assert_eq!(past.page_count(), PageCount(1));
+    let not_yet = quiet.snapshot_at(Revision(later.0 + 1_000)).await.unwrap_err();
+    assert_eq!(not_yet.kind(), ErrorKind::NotFound);
 }
 
 async fn truncated_pages_read_as_zeros(_: &TestStore, store: Store) {
@@ -312,6 +342,28 @@ async fn volumes_are_made_listed_and_deleted(place: &TestStore, store: Store) {
     let anew = store.create_volume("one", options()).await.unwrap();
     assert_ne!(anew.id(), volume.id());
     assert_eq!(anew.snapshot().await.unwrap().page_count(), PageCount(0));
+}
+
+async fn a_volume_that_a_branch_reads_through_to_is_not_deleted(_: &TestStore, store: Store) {
+    let volume = store.create_volume("v", options()).await.unwrap();
+    let keys = store.keys().volume(volume.id());
+    let branch = keys.point(&PointName::new("@dev").unwrap());
+    let point = Point { revision: Revision(1), kind: PointKind::Branch(VolumeId(7)) };
+    let change = async |op| {
+        let txn = Txn { then: vec![op], ..Txn::default() };
+        store.meta().txn(txn).await.unwrap().revision
+    };
+    // The transaction itself refuses, so no branch that is made at the last moment is overlooked.
+    change(point.put(&keys, branch.clone())).await;
+    let name = store.keys().name(&VolumeName::new("v").unwrap());
+    let created = volume.state().unwrap().created;
+    let response = store.meta().txn(txn::delete_volume(name, &keys, created)).await.unwrap();
+    assert!(!response.succeeded);
+    let error = store.delete_volume("v").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("@dev"), "{error}");
+    change(Op::delete(branch)).await;
+    store.delete_volume("v").await.unwrap();
 }
 
 async fn bad_input_is_refused_and_changes_nothing(_: &TestStore, store: Store) {

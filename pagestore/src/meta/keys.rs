@@ -23,6 +23,9 @@ use crate::types::{
 /// pins from meeting an empty range, which would fail.
 pub const SENTINEL_SESSION: SessionId = SessionId(u64::MAX);
 
+/// What names of branches begin with, among the named revisions of a volume.
+const BRANCH: &str = "@";
+
 /// Keys of a store.
 #[derive(Clone, Debug)]
 pub struct StoreKeys {
@@ -337,6 +340,12 @@ impl VolumeKeys {
     #[must_use]
     pub fn oldest(&self) -> Bytes {
         self.join(&[b"O"])
+    }
+
+    /// All branches.
+    #[must_use]
+    pub fn branches(&self) -> KeyRange {
+        KeyRange::prefix(&self.join(&[b"S", BRANCH.as_bytes()]))
     }
 
     /// A named snapshot or branch.

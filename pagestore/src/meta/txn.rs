@@ -7,7 +7,9 @@ use super::records::{
     ChangelogEntry, Commit, Intent, Oldest, PageCountRecord, Pointer, Record, StagedAs,
     VolumeRecord, encode_pin,
 };
-use super::{Compare, KeyRange, LeaseId, MAX_REQUEST_BYTES, MAX_TXN_OPS, Op, Txn};
+use super::{
+    Compare, KeyRange, LeaseId, MAX_REQUEST_BYTES, MAX_TXN_OPS, Op, Projection, RangeRequest, Txn,
+};
 use crate::types::{CommitId, ContentHash, FileId, PageCount, PageNo, Revision};
 
 /// Ranges of pages that a commit compares at most. With the compares below, its own nested
@@ -413,13 +415,20 @@ pub fn give_up(keys: &VolumeKeys, file: FileId) -> Txn {
     }
 }
 
-/// Ends a volume: its name and its metadata go, and with them every commit, publication and pin.
+/// Ends a volume, unless a branch reads through to it: its name and its metadata go, and with them every
+/// commit, publication and pin. When it is refused, the answer is a branch, if there is one.
 #[must_use]
 pub fn delete_volume(name: Bytes, keys: &VolumeKeys, created: Revision) -> Txn {
+    let a_branch = RangeRequest::new(keys.branches()).limit(1).project(Projection::KeysOnly);
     Txn {
-        compares: vec![Compare::created(keys.metadata(), created), Compare::exists(name.clone())],
+        compares: vec![
+            Compare::created(keys.metadata(), created),
+            Compare::exists(name.clone()),
+            // Holds when there is none, and for no key that exists.
+            Compare::unchanged_since(keys.branches(), Revision::ZERO),
+        ],
         then: vec![Op::delete(name), Op::delete(keys.metadata())],
-        or_else: vec![],
+        or_else: vec![Op::Range(a_branch)],
     }
 }
 
