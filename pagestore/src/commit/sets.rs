@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::meta::txn::{Guards, LockGuard, plan_ranges};
 use crate::types::{PageCount, PageNo, Revision};
@@ -12,15 +13,24 @@ pub(super) struct ReadSet {
 }
 
 impl ReadSet {
-    /// `page` was read.
+    /// `page` was read: as of the base from here on, whatever was tolerated before.
     pub(super) fn insert(&mut self, page: PageNo) {
-        self.pages.entry(page).or_default();
+        self.pages.insert(page, Revision::ZERO);
     }
 
-    /// `page` was read, and what changed it up to `revision` makes no difference.
+    /// `page` was read, and what changed it up to `revision` makes no difference: unless it was also
+    /// read as of the base, which is stricter. Of two tolerant reads the later revision counts.
     pub(super) fn insert_newer(&mut self, page: PageNo, revision: Revision) {
-        let entry = self.pages.entry(page).or_default();
-        *entry = revision.max(*entry);
+        match self.pages.entry(page) {
+            Entry::Vacant(entry) => {
+                entry.insert(revision);
+            }
+            Entry::Occupied(mut entry) if *entry.get() > Revision::ZERO => {
+                let newest = revision.max(*entry.get());
+                entry.insert(newest);
+            }
+            Entry::Occupied(_) => {}
+        }
     }
 }
 
@@ -212,7 +222,7 @@ mod tests {
     #[test]
     fn a_page_of_its_own_revision_is_compared_alone() {
         let mut reads = ReadSet::default();
-        (1..=5).for_each(|page| reads.insert(PageNo(page)));
+        [1, 2, 4, 5].into_iter().for_each(|page| reads.insert(PageNo(page)));
         reads.insert_newer(PageNo(3), Revision(20));
         let footprint = Footprint::new(&reads, std::iter::empty(), &SizeUse::new(PageCount(9)));
         let guards = footprint.guards(Revision(10), 56);
@@ -223,6 +233,27 @@ mod tests {
         assert!(footprint.conflicts(PageNo(4), Revision(11), Revision(10)));
         // A rebase beyond its own revision leaves nothing special.
         assert_eq!(footprint.guards(Revision(30), 56).newer, []);
+    }
+
+    #[test]
+    fn a_read_as_of_the_base_is_stricter_than_a_tolerant_one_whichever_came_first() {
+        let conflicts = |calls: &[Option<u64>]| {
+            let mut reads = ReadSet::default();
+            for call in calls {
+                match call {
+                    None => reads.insert(PageNo(3)),
+                    Some(revision) => reads.insert_newer(PageNo(3), Revision(*revision)),
+                }
+            }
+            let footprint = Footprint::new(&reads, std::iter::empty(), &SizeUse::new(PageCount(9)));
+            (11..=31).find(|at| footprint.conflicts(PageNo(3), Revision(*at), Revision(10)))
+        };
+        assert_eq!(conflicts(&[None, Some(20)]), Some(11));
+        assert_eq!(conflicts(&[Some(20), None]), Some(11));
+        assert_eq!(conflicts(&[Some(20), None, Some(30)]), Some(11));
+        // What is tolerated may grow, as the caller learns that newer versions change nothing for it.
+        assert_eq!(conflicts(&[Some(20)]), Some(21));
+        assert_eq!(conflicts(&[Some(10), Some(30), Some(20)]), Some(31));
     }
 
     #[test]

@@ -96,7 +96,13 @@ impl Transaction {
     }
 
     /// As [`Transaction::read`], for a caller that knows that no change of the page up to `revision`
-    /// makes a difference: the commit conflicts only with later ones.
+    /// makes a difference: the commit conflicts only with later ones. It gets the content of the
+    /// transaction's own revision all the same.
+    ///
+    /// A plain read of the page is stricter and counts, before or after. So whoever depends on a part of
+    /// a page only (SQLite, of page 1) has to [`peek`](Transaction::peek) at it, or to read it tolerating
+    /// the transaction's own revision, and may tolerate newer ones as it finds that they change nothing
+    /// for it: of several tolerant reads the latest revision counts.
     ///
     /// # Errors
     /// As [`Transaction::read`].
