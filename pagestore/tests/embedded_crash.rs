@@ -12,6 +12,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,7 @@ fn main() {
     }
     match std::env::var(ROLE).as_deref() {
         Ok("writer") => block_on(write_until_killed()),
+        Ok("reader") => read_until_killed(),
         Ok("holder") => block_on(hold_a_lease()),
         Ok("filler") => block_on(fill_the_disk()),
         Ok("unlucky") => block_on(count_on_a_failing_disk()),
@@ -51,9 +53,10 @@ fn main() {
             let named = |name: &str| {
                 std::env::args().skip(1).all(|arg| arg.starts_with('-') || name.contains(&arg))
             };
-            let tests: [(&str, fn()); 7] = [
+            let tests: [(&str, fn()); 8] = [
                 ("processes_make_a_store_together", beginnings),
                 ("killed_writers_lose_nothing", killed_writers_lose_nothing),
+                ("killed_readers_block_nobody", killed_readers_block_nobody),
                 ("a_commit_of_another_process_is_noticed_at_once", notices),
                 ("the_lease_of_a_dead_process_ends", leases_end),
                 ("a_full_disk_loses_nothing_and_is_left_behind", full_disk),
@@ -203,6 +206,113 @@ fn killed_writers_lose_nothing() {
     let store = EmbeddedStore::open(dir.path(), &Env::system()).unwrap();
     assert_eq!(block_on(check(&store, &names, &acknowledged)), all);
     println!("{all} increments, acknowledged {acknowledged:?}");
+}
+
+/// Threads of a reader.
+const READER_THREADS: usize = 3;
+/// Readers beside one another: with their threads far more than there are processors, so that many are
+/// killed while they hold or wait for what readers share.
+const READERS: usize = 4;
+/// Kills of readers.
+const READER_KILLS: usize = 250;
+/// Reads between two signs of life.
+const READS_A_SIGN: usize = 200;
+
+/// Reads in short transactions, one after the other, on several threads.
+fn read_until_killed() {
+    let (store, _) = open_named();
+    let readers: Vec<_> = (0..READER_THREADS)
+        .map(|_| {
+            let store = store.clone();
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                loop {
+                    for _ in 0..READS_A_SIGN {
+                        runtime.block_on(check(&store, &["writer".to_owned()], &[0]));
+                    }
+                    println!("read");
+                }
+            })
+        })
+        .collect();
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+}
+
+/// A reader's process and its signs of life.
+struct Reader {
+    child: Child,
+    signs: Arc<AtomicUsize>,
+}
+
+impl Reader {
+    fn start(dir: &Path) -> Reader {
+        let mut child = spawn("reader", "reader", dir);
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let signs = Arc::new(AtomicUsize::new(0));
+        let counted = signs.clone();
+        std::thread::spawn(move || {
+            out.lines().map_while(Result::ok).for_each(|_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+            });
+        });
+        Reader { child, signs }
+    }
+
+    /// Waits for a sign of each thread, at least.
+    fn await_signs(&self) {
+        let (begun, before) = (Instant::now(), self.signs.load(Ordering::Relaxed));
+        while self.signs.load(Ordering::Relaxed) < before + 2 * READER_THREADS {
+            assert!(begun.elapsed() < PATIENCE, "a reader hangs");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn kill(mut self) {
+        assert!(self.child.try_wait().unwrap().is_none(), "a reader ended by itself");
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// What `work` comes to; it may block its thread.
+fn bounded<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    receiver.recv_timeout(PATIENCE).expect("no hang")
+}
+
+fn killed_readers_block_nobody() {
+    let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());
+    println!("seed {seed}");
+    let mut state = seed;
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path(), &Env::system()).unwrap();
+    let names = ["writer".to_owned()];
+    let mut writer = Writer::start("writer", dir.path());
+    let mut acknowledged = 0;
+    let mut readers: Vec<Reader> = (0..READERS).map(|_| Reader::start(dir.path())).collect();
+    for kill in 0..READER_KILLS {
+        std::thread::sleep(Duration::from_micros(random(&mut state) % 20_000));
+        let victim = random(&mut state) as usize % READERS;
+        let killed = std::mem::replace(&mut readers[victim], Reader::start(dir.path()));
+        killed.kill();
+        if kill % 20 == 19 {
+            // Whoever is left reads on, in this process and in the others.
+            let (store, names) = (store.clone(), names.clone());
+            bounded(move || block_on(check(&store, &names, &[0])));
+            readers.iter().for_each(Reader::await_signs);
+            // No process is meant to live for longer than [`PATIENCE`].
+            let killed = std::mem::replace(&mut writer, Writer::start("writer", dir.path()));
+            acknowledged = killed.kill().max(acknowledged);
+        }
+    }
+    readers.into_iter().for_each(Reader::kill);
+    acknowledged = writer.kill().max(acknowledged);
+    let write = Txn { then: vec![Op::put("end", "")], ..Txn::default() };
+    bounded(move || {
+        block_on(store.txn(write)).unwrap();
+        block_on(check(&store, &names, &[acknowledged]))
+    });
 }
 
 /// All counters at one revision: they agree, and hold what was acknowledged. The counter of all.
