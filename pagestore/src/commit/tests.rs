@@ -172,6 +172,7 @@ async fn commit_while_leases_end(place: &Place, volume: &Volume, uploads: usize)
     let commit = tokio::spawn(tx.commit());
     for _ in 0..uploads {
         while place.intents(&keys).await == 0 {
+            assert!(!commit.is_finished(), "without another upload: {:?}", commit.await);
             tokio::task::yield_now().await;
         }
         end_lease(place, volume).await;

@@ -100,9 +100,10 @@ impl Transaction {
     /// transaction's own revision all the same.
     ///
     /// A plain read of the page is stricter and counts, before or after. So whoever depends on a part of
-    /// a page only (SQLite, of page 1) has to [`peek`](Transaction::peek) at it, or to read it tolerating
-    /// the transaction's own revision, and may tolerate newer ones as it finds that they change nothing
-    /// for it: of several tolerant reads the latest revision counts.
+    /// a page only has to [`peek`](Transaction::peek) at it and say later what it depends on
+    /// ([`depend_on_unless`](Transaction::depend_on_unless), as SQLite's page 1 is used), or to read it
+    /// tolerating the transaction's own revision, and may tolerate newer ones as it finds that they change
+    /// nothing for it: of several tolerant reads the latest revision counts.
     ///
     /// # Errors
     /// As [`Transaction::read`].
