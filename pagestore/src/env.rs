@@ -1,10 +1,15 @@
 //! Clock, randomness, sleeping and spawning: the only source of each, so that a test can replace them.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::future::BoxFuture;
+use tokio::task::coop::unconstrained;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::types::{CommitId, FileId, SessionId, VolumeId};
@@ -27,6 +32,32 @@ pub trait Source: Send + Sync {
         let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         id.map(|id| id.trim().to_owned()).unwrap_or_default()
     }
+    /// What runs tasks and measures time; tokio's runtime, on which the caller is, unless a source says
+    /// otherwise.
+    fn executor(&self) -> Option<&dyn Executor> {
+        None
+    }
+}
+
+/// Runs tasks and measures time in the place of tokio's runtime: a simulation's, which decides in what
+/// order tasks go on, and ends or halts those of one process together.
+pub trait Executor: Send + Sync {
+    /// Now, for measuring spans.
+    fn now(&self) -> Instant;
+    /// Comes to an end when `duration` has passed.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+    /// Runs `task` beside the caller.
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Box<dyn Spawned>;
+}
+
+/// A task that an [`Executor`] runs.
+pub trait Spawned: fmt::Debug + Send + Sync {
+    /// Drops the task, if it has not come to its end.
+    fn abort(&self);
+    /// True once the task has come to its end.
+    fn is_finished(&self) -> bool;
+    /// Waits for the task's end.
+    fn finished(&self) -> BoxFuture<'static, ()>;
 }
 
 /// The environment of a store: clone it freely.
@@ -114,18 +145,28 @@ impl Env {
 
     /// Time for measuring spans; follows tokio's clock, so a paused runtime pauses it.
     #[must_use]
-    pub fn now(&self) -> tokio::time::Instant {
-        tokio::time::Instant::now()
+    pub fn now(&self) -> Instant {
+        self.0.executor().map_or_else(Instant::now, Executor::now)
     }
 
     /// Waits for `duration`.
     pub async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
+        match self.0.executor() {
+            None => tokio::time::sleep(duration).await,
+            Some(executor) => executor.sleep(duration).await,
+        }
     }
 
     /// What `future` comes to, or `None` when `limit` passes first; then it is dropped.
     pub async fn within<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
-        tokio::time::timeout(limit, future).await.ok()
+        let mut future = pin!(future);
+        // Also when the future has used up the task's turn.
+        let mut limit = pin!(unconstrained(self.sleep(limit)));
+        poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => limit.as_mut().poll(context).map(|()| None),
+        })
+        .await
     }
 
     /// `duration` lengthened at random by up to a half, so that retries of many do not march in step.
@@ -141,6 +182,9 @@ impl Env {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
+        if self.0.executor().is_some() {
+            return Some(work());
+        }
         match tokio::task::spawn_blocking(work).await {
             Ok(done) => Some(done),
             Err(error) => match error.try_into_panic() {
@@ -155,7 +199,10 @@ impl Env {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Task(tokio::spawn(task))
+        match self.0.executor() {
+            None => Task(Handle::Tokio(tokio::spawn(task))),
+            Some(executor) => Task(Handle::Own(executor.spawn(Box::pin(task)))),
+        }
     }
 
     /// Runs `body` on a thread of its own, named `name`, until it returns.
@@ -173,7 +220,9 @@ impl Env {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if let Some(executor) = self.0.executor() {
+            drop(executor.spawn(Box::pin(task)));
+        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             drop(runtime.spawn(task));
         }
     }
@@ -183,7 +232,10 @@ impl Env {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        drop(tokio::spawn(task));
+        match self.0.executor() {
+            None => drop(tokio::spawn(task)),
+            Some(executor) => drop(executor.spawn(Box::pin(task))),
+        }
     }
 }
 
@@ -195,13 +247,22 @@ impl fmt::Debug for Env {
 
 /// A spawned task, aborted when this is dropped.
 #[derive(Debug)]
-pub struct Task(tokio::task::JoinHandle<()>);
+pub struct Task(Handle);
+
+#[derive(Debug)]
+enum Handle {
+    Tokio(tokio::task::JoinHandle<()>),
+    Own(Box<dyn Spawned>),
+}
 
 impl Task {
     /// True once the task has come to its end.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.0.is_finished()
+        match &self.0 {
+            Handle::Tokio(task) => task.is_finished(),
+            Handle::Own(task) => task.is_finished(),
+        }
     }
 
     /// Waits for the task's end.
@@ -209,17 +270,25 @@ impl Task {
     /// # Panics
     /// When the task did.
     pub async fn join(mut self) {
-        if let Err(error) = (&mut self.0).await
-            && let Ok(panic) = error.try_into_panic()
-        {
-            std::panic::resume_unwind(panic);
+        match &mut self.0 {
+            Handle::Tokio(task) => {
+                if let Err(error) = task.await
+                    && let Ok(panic) = error.try_into_panic()
+                {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+            Handle::Own(task) => task.finished().await,
         }
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.0.abort();
+        match &self.0 {
+            Handle::Tokio(task) => task.abort(),
+            Handle::Own(task) => task.abort(),
+        }
     }
 }
 

@@ -359,6 +359,21 @@ fn only_the_environment_has_a_clock_and_randomness() {
 }
 
 #[test]
+fn what_a_task_does_first_is_not_left_to_chance() {
+    let mut complaints = Vec::new();
+    for source in ["pagestore", "compactor"].into_iter().flat_map(sources) {
+        let selects = source.code.split("select! {").skip(1);
+        // A simulation runs what a seed says; tokio would draw lots.
+        if source.module != "main"
+            && !selects.clone().all(|body| body.trim_start().starts_with("biased;"))
+        {
+            complaints.push(format!("{} has a select! that is not biased", source.path.display()));
+        }
+    }
+    settle(&complaints);
+}
+
+#[test]
 fn the_compactor_reads_and_writes_no_volume_by_the_front_door() {
     let doors = [
         "Snapshot",

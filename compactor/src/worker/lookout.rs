@@ -44,8 +44,9 @@ pub(crate) async fn look_after(volume: Volume, options: CompactorOptions, stop: 
             pause = FAILURE_PAUSE.0;
         }
         tokio::select! {
-            () = volume.env.sleep(volume.env.jittered(pause)) => {}
+            biased;
             () = stopped(&stop) => return,
+            () = volume.env.sleep(volume.env.jittered(pause)) => {}
         }
         pause = (pause * 2).min(FAILURE_PAUSE.1);
     }
@@ -78,6 +79,7 @@ async fn follow(volume: &Volume, options: &CompactorOptions, stop: &Stop) -> Res
         }
         let forget = history.due_in(volume.env.now()).unwrap_or(LOOK_EVERY);
         is_due = tokio::select! {
+            biased;
             () = stopped(stop) => return Ok(()),
             () = volume.env.sleep(volume.env.jittered(wait)) => true,
             () = volume.env.sleep(forget) => false,
@@ -130,8 +132,9 @@ async fn erase_all(volume: &Volume, options: &CompactorOptions, stop: &Stop) -> 
             Err(Interrupt::Failed(error)) => return Err(error),
         }
         tokio::select! {
-            () = volume.env.sleep(volume.env.jittered(pause)) => {}
+            biased;
             () = stopped(stop) => return Ok(()),
+            () = volume.env.sleep(volume.env.jittered(pause)) => {}
         }
         pause = (pause * 2).min(WAIT_PAUSE.1);
     }

@@ -32,15 +32,17 @@ pub(crate) async fn run(
     let mut pause = PAUSE.0;
     loop {
         tokio::select! {
+            biased;
+            () = stopped(stop) => break,
             followed = keeper.follow() => match followed {
                 Ok(()) => pause = PAUSE.0,
                 Err(error) => tracing::warn!(%error, "the list of volumes cannot be followed"),
             },
-            () = stopped(stop) => break,
         }
         tokio::select! {
-            () = tiers.env.sleep(tiers.env.jittered(pause)) => {}
+            biased;
             () = stopped(stop) => break,
+            () = tiers.env.sleep(tiers.env.jittered(pause)) => {}
         }
         pause = (pause * 2).min(PAUSE.1);
     }

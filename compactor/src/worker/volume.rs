@@ -101,10 +101,11 @@ impl VolumeWorker {
         };
         let stop = self.stop.clone();
         let worked = tokio::select! {
-            worked = self.steps(&claim, effort) => worked,
+            biased;
             () = claim.lost() => Err(Interrupt::ClaimLost),
             // Whatever is being written is abandoned; the next compactor throws it away.
             () = stopped(&stop) => Ok(()),
+            worked = self.steps(&claim, effort) => worked,
         };
         let worked = match worked {
             Err(Interrupt::Failed(error)) => Err(explain(&claim, error).await),
