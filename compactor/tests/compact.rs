@@ -66,6 +66,29 @@ async fn a_held_snapshot_reads_on_while_its_versions_would_go() {
 }
 
 #[tokio::test]
+async fn a_held_snapshot_shows_a_bulk_commit_over_what_was_staged_then() {
+    let world = World::new(6);
+    let volume = world.create(Keep::Forever).await;
+    let write = async |pages: u64, byte: u8| {
+        let mut transaction = volume.begin().await.unwrap();
+        let mut noise = Random::new(byte.into());
+        for page in 0..pages {
+            let content: Vec<u8> = (0..PAGE_BYTES).map(|_| noise.below(256) as u8).collect();
+            transaction.write(PageNo(page), content).unwrap();
+        }
+        transaction.commit().await.unwrap()
+    };
+    write(1, 1).await;
+    // More than one transaction of the meta tier takes.
+    write(3_000, 2).await;
+    let held = volume.snapshot().await.unwrap();
+    let before = held.read(PageNo(0)).await.unwrap();
+    // Flushes the first commit, then merges both.
+    world.compactor().compact(volume.id(), Effort::Thorough).await.unwrap();
+    assert_eq!(held.read(PageNo(0)).await.unwrap(), before);
+}
+
+#[tokio::test]
 async fn a_hundred_overwrites_leave_less_than_twice_what_is_alive() {
     let world = World::new(4);
     let volume = world.create(Keep::Nothing).await;

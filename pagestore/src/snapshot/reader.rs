@@ -40,24 +40,15 @@ pub(crate) struct Reader {
     pub(crate) staged: SingleFlight<ContentHash, Option<Bytes>>,
 }
 
-/// Which of a view's staged versions still count.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Staged {
-    /// All: their content may well be in memory.
-    All,
-    /// Those above the floor: of the others the content is gone from the meta tier.
-    AboveFloor,
-}
-
 impl Reader {
     /// The content of `page` as `view` shows it.
     ///
     /// # Errors
     /// `Expired`, `Unavailable`, `Corrupt`.
     pub(crate) async fn read(&self, view: &View, page: PageNo) -> Result<Bytes> {
-        let (mut staged, mut missing) = (Staged::All, None);
+        let mut missing = None;
         for attempt in 0..MAX_TRIES {
-            let outcome = match self.find_among(view, page, staged).await {
+            let outcome = match self.find_among(view, page).await {
                 Ok(version) => self.content(page, &version).await,
                 Err(error) => Err(error),
             };
@@ -69,7 +60,6 @@ impl Reader {
                 Err(error) => return Err(error),
             }
             self.look_again(attempt).await?;
-            staged = Staged::AboveFloor;
         }
         Err(self.broken(view, page, missing))
     }
@@ -81,7 +71,7 @@ impl Reader {
     pub(crate) async fn find(&self, view: &View, page: PageNo) -> Result<Version> {
         let mut missing = None;
         for attempt in 0..MAX_TRIES {
-            match self.find_among(view, page, Staged::All).await {
+            match self.find_among(view, page).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     missing = Some(error);
                     self.look_again(attempt).await?
@@ -129,12 +119,12 @@ impl Reader {
         }
     }
 
-    async fn find_among(&self, view: &View, page: PageNo, which: Staged) -> Result<Version> {
+    async fn find_among(&self, view: &View, page: PageNo) -> Result<Version> {
         let state = self.mirror.state()?;
         self.readability.check(&state, view.revision).await?;
-        let staged = view.staged.get(&page);
-        let staged =
-            staged.filter(|found| which == Staged::All || found.revision > state.floor.up_to);
+        // What was flushed since is where a merge may have taken it: below level 0, with what a file of
+        // then has that is newer.
+        let staged = view.staged.get(&page).filter(|found| found.revision > state.floor.up_to);
         let mut lookup =
             Lookup::new(&state.levels, page, view.revision, staged.map(|found| found.revision));
         while let Some(entry) = lookup.next_file() {
