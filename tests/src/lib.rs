@@ -10,6 +10,7 @@
     clippy::cast_possible_wrap
 )]
 
+pub mod bank;
 pub mod chaos;
 pub mod conformance;
 pub mod differential;

@@ -211,6 +211,21 @@ impl EtcdCluster {
         EtcdStore::connect(EtcdOptions::new(self.endpoints()), &Env::system()).await.unwrap()
     }
 
+    /// Which of the nodes leads now.
+    ///
+    /// # Panics
+    /// When none does.
+    pub async fn leader(&self) -> usize {
+        for (index, endpoint) in self.endpoints().into_iter().enumerate() {
+            let mut client = etcd_client::Client::connect([endpoint], None).await.unwrap();
+            let status = client.status().await.unwrap();
+            if status.header().is_some_and(|header| header.member_id() == status.leader()) {
+                return index;
+            }
+        }
+        panic!("the cluster has no leader");
+    }
+
     /// Starts all nodes again with their data, and waits until all are ready.
     pub fn restart(&mut self) {
         self.nodes.iter_mut().for_each(EtcdServer::restart_unready);
