@@ -53,6 +53,8 @@ pub(crate) struct Database {
     pub(crate) work: Work,
     /// The change counter that SQLite is shown.
     counter: u32,
+    /// The counter that SQLite last wrote itself, which it takes for the file's.
+    written_counter: u32,
     /// What SQLite's cache was last known to be valid at.
     seen: Option<Seen>,
     /// Pages that SQLite may have in its cache; of `writers=optimistic` only.
@@ -124,6 +126,7 @@ impl Database {
             base: None,
             work: Work::Idle,
             counter: 0,
+            written_counter: 0,
             seen: None,
             reads: RoaringTreemap::new(),
             synced: false,
@@ -179,6 +182,9 @@ impl Database {
                 ));
             }
             self.settle()?;
+            if matches!(self.work, Work::Done(_)) {
+                return Err(lost_view());
+            }
             self.take_write_lock()?;
         }
         self.level = self.level.max(level);
@@ -229,8 +235,12 @@ impl Database {
     /// SQLite lets a lock go: of what was written and not committed nothing is left.
     pub(crate) fn unlock(&mut self, level: c_int) {
         if level < ffi::SQLITE_LOCK_RESERVED && self.level >= ffi::SQLITE_LOCK_RESERVED {
-            if !matches!(self.work, Work::Done(_)) {
-                self.work = Work::Idle;
+            match self.work {
+                Work::Done(_) | Work::Idle => {}
+                // What SQLite keeps of it in its cache is not to be trusted.
+                Work::Open(_) | Work::Prepared(_) | Work::Failed => {
+                    (self.work, self.seen) = (Work::Idle, None);
+                }
             }
             self.synced = false;
             self.release_write_lock();
@@ -283,11 +293,24 @@ impl Database {
         };
         self.must_be_fresh = false;
         if changed {
-            self.counter = self.counter.wrapping_add(1);
+            // Neither what SQLite was shown nor what it wrote in vain may look like this.
+            self.counter = self.counter.max(self.written_counter).wrapping_add(1);
             self.reads.clear();
         }
         self.seen = Some(Seen { revision: base.revision(), own: None });
         Ok(())
+    }
+
+    /// The revision that the transaction under way reads, else the newest that there is.
+    pub(crate) fn revision(&self) -> Outcome<Revision> {
+        if let Work::Done(done) = &self.work {
+            return Ok(done.committed.revision);
+        }
+        let snapshot = match &self.base {
+            Some(base) => Some(base.clone()),
+            None => self.snapshot().map_err(Failure::io(ffi::SQLITE_IOERR_READ))?,
+        };
+        Ok(snapshot.map(|snapshot| snapshot.revision()).unwrap_or_default())
     }
 
     // --- reading -----------------------------------------------------------------------------------
@@ -391,10 +414,13 @@ impl Database {
         }
         self.make_volume(content.len())?;
         let size = self.page_size().unwrap_or_default();
-        if content.len() != size || !offset.is_multiple_of(size as u64) {
+        let says = match offset {
+            0 => header::page_size(content).unwrap_or(size),
+            _ => size,
+        };
+        if content.len() != size || says != size || !offset.is_multiple_of(size as u64) {
             let message = format!(
-                "the page size of a volume cannot change; this one has pages of {size} bytes, and {} were written",
-                content.len()
+                "the page size of a volume cannot change: it has pages of {size} bytes; copy the database into a volume of its own (vacuum into)",
             );
             return Err(Failure::new(ffi::SQLITE_IOERR_WRITE, message));
         }
@@ -409,6 +435,9 @@ impl Database {
             }
             _ => None,
         };
+        if let Some((counter, _)) = first {
+            self.written_counter = counter;
+        }
         let change = self.change()?;
         if let Some((counter, page_count)) = first {
             (change.counter, change.page_count) = (Some(counter), page_count);
@@ -499,6 +528,11 @@ impl Database {
     }
 
     // --- committing --------------------------------------------------------------------------------
+
+    /// True while there is something to be committed or rolled back.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        matches!(self.work, Work::Prepared(_) | Work::Failed)
+    }
 
     /// SQLite says that all is written. True when there is something to commit.
     pub(crate) fn complete(&mut self) -> Outcome<bool> {
@@ -644,6 +678,6 @@ fn keep(transaction: &Transaction) -> Option<BTreeMap<PageNo, Bytes>> {
 fn lost_view() -> Failure {
     Failure::new(
         ffi::SQLITE_BUSY_SNAPSHOT,
-        "others committed beside this connection's large commit; end the statements that read on across it",
+        "others committed beside this connection's last commit; end the statements that have been reading since before it",
     )
 }

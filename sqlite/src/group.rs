@@ -46,6 +46,17 @@ static OPEN: OnceLock<Mutex<Vec<Weak<OpenDatabase>>>> = OnceLock::new();
 struct SuperJournal {
     content: Content,
     members: Vec<Handle>,
+    /// True once SQLite rolled back the first of its databases.
+    deleted: bool,
+}
+
+impl SuperJournal {
+    /// A rollback that does not find it takes its transaction for committed: so it is there until the
+    /// last database is rolled back, although SQLite deletes it after the first, because it does not
+    /// find the others' journals.
+    fn is_there(&self) -> bool {
+        !self.deleted || self.members.iter().any(|member| member.lock().is_unfinished())
+    }
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -86,7 +97,8 @@ pub(crate) fn super_journal(name: &str, create: bool) -> Option<Content> {
     if create {
         supers.entry(name.to_owned()).or_default();
     }
-    supers.get(name).map(|journal| journal.content.clone())
+    let journal = supers.get(name).filter(|journal| journal.is_there());
+    journal.map(|journal| journal.content.clone())
 }
 
 /// SQLite says that all of its transaction is written to `handle`: SYNC, with the name of the
@@ -137,16 +149,21 @@ fn commit_prepared(handle: &Handle, siblings: Vec<Handle>, own: bool) -> Outcome
 /// SQLite deletes a super-journal: with `sync` that commits its databases. `None` when there is no such
 /// super-journal.
 pub(crate) fn delete_super(name: &str, sync: bool) -> Option<Outcome<()>> {
-    let journal = supers().remove(name)?;
-    if sync {
-        return Some(commit(&journal.members));
+    let members = supers().get(name)?.members.clone();
+    let done = if sync { commit(&members) } else { Ok(()) };
+    let mut supers = supers();
+    if sync && done.is_ok() {
+        supers.remove(name);
+    } else if let Some(journal) = supers.get_mut(name) {
+        journal.deleted |= !sync;
     }
-    Some(Ok(()))
+    supers.retain(|_, journal| journal.is_there());
+    Some(done)
 }
 
 /// True when a super-journal of this name is there.
 pub(crate) fn has_super(name: &str) -> bool {
-    supers().contains_key(name)
+    supers().get(name).is_some_and(SuperJournal::is_there)
 }
 
 /// Commits what the members have ready, all of it or nothing.
@@ -197,7 +214,7 @@ fn commit(members: &[Handle]) -> Outcome<()> {
 fn commit_code(error: &pagestore::Error) -> c_int {
     match error.kind() {
         // Volumes of different stores, or too many of them: running it again does not help.
-        pagestore::ErrorKind::Invalid => ffi::SQLITE_CONSTRAINT,
+        pagestore::ErrorKind::Invalid => ffi::SQLITE_ERROR,
         _ => ffi::SQLITE_IOERR_FSYNC,
     }
 }

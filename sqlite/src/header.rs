@@ -42,6 +42,15 @@ pub(crate) fn page_count(page: &[u8]) -> Option<u64> {
     get(page, PAGE_COUNT).filter(|count| *count > 0).map(u64::from)
 }
 
+/// The page size that page 1 says, if it is a database's.
+pub(crate) fn page_size(page: &[u8]) -> Option<usize> {
+    if !page.starts_with(b"SQLite format 3\0") {
+        return None;
+    }
+    let size = u16::from_be_bytes(page.get(16..18)?.try_into().ok()?);
+    Some(if size == 1 { 65_536 } else { usize::from(size) })
+}
+
 /// What SQLite is shown of a stored page 1.
 pub(crate) fn show(page: &mut [u8], counter: u32) {
     // A count that did not hold when it was stored does not begin to.
@@ -126,6 +135,12 @@ mod tests {
     #[test]
     fn sizes_are_read() {
         let mut page = vec![0; 512];
+        assert_eq!(page_size(&page), None);
+        page[..16].copy_from_slice(b"SQLite format 3\0");
+        page[16..18].copy_from_slice(&[0, 1]);
+        assert_eq!(page_size(&page), Some(65_536));
+        page[16..18].copy_from_slice(&[2, 0]);
+        assert_eq!(page_size(&page), Some(512));
         assert_eq!(page_count(&page), None);
         page[31] = 9;
         assert_eq!(page_count(&page), Some(9));

@@ -38,6 +38,7 @@ pub(crate) fn run(handle: &Handle, name: &str, value: Option<&str>) -> Outcome<A
             database.keeps_lock = mode == "exclusive";
             return Ok(Answer::NotOurs);
         }
+        ("pagestore_revision", None) => database.revision()?.to_string(),
         ("pagestore_version", None) => env!("CARGO_PKG_VERSION").to_owned(),
         ("pagestore_error", None) => {
             last_failure().map(|failure| failure.message).unwrap_or_default()

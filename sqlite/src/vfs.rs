@@ -190,10 +190,8 @@ fn open_journal(full: &str, flags: c_int) -> Outcome<Body> {
     }
     if flags & ffi::SQLITE_OPEN_SUPER_JOURNAL != 0 {
         let create = flags & ffi::SQLITE_OPEN_CREATE != 0;
-        let content = group::super_journal(full, create);
-        let content =
-            content.ok_or_else(|| Failure::new(ffi::SQLITE_CANTOPEN, "no such super-journal"))?;
-        return Ok(Body::Journal(content));
+        // One that is gone names no journals any more.
+        return Ok(Body::Journal(group::super_journal(full, create).unwrap_or_default()));
     }
     Ok(Body::Journal(Content::default()))
 }
@@ -201,7 +199,12 @@ fn open_journal(full: &str, flags: c_int) -> Outcome<Body> {
 /// The volume that a full name means, where names are paths.
 fn plain_volume(full: &str) -> Option<(String, String)> {
     let defaults = defaults();
-    if !defaults.plain_paths || full.ends_with("-journal") || full.ends_with("-wal") {
+    let is_super =
+        |(_, end): (&str, &str)| end.len() == 9 && end.chars().all(|c| c.is_ascii_hexdigit());
+    let is_journal = full.ends_with("-journal")
+        || full.ends_with("-wal")
+        || full.rsplit_once("-mj").is_some_and(is_super);
+    if !defaults.plain_paths || is_journal {
         return None;
     }
     let volume = name::volume_of(&name::absolute(full, &directory())).ok()?;

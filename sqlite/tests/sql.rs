@@ -1,7 +1,7 @@
 //! SQL on volumes of an embedded store, through a linked SQLite.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use tempfile::TempDir;
 
 struct Place(TempDir);
@@ -144,4 +144,292 @@ fn what_cannot_be_opened_says_why() {
     let read_only = place.open("app", "&mode=ro");
     let error = read_only.execute_batch("insert into t values(1)").unwrap_err();
     assert_eq!(error.sqlite_error_code(), Some(ErrorCode::ReadOnly));
+}
+
+#[test]
+fn a_queue_of_writers_waits_and_never_conflicts_at_commit() {
+    let place = Place::new();
+    let (a, b) = (place.open("app", ""), place.open("app", ""));
+    a.execute_batch("create table t(a); insert into t values(1)").unwrap();
+    a.execute_batch("begin immediate").unwrap();
+    b.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let error = b.execute_batch("begin immediate").unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+    // Readers go on.
+    assert_eq!(number(&b, "select count(*) from t"), 1);
+    a.execute_batch("insert into t values(2); commit").unwrap();
+    b.execute_batch("begin immediate; insert into t values(3); commit").unwrap();
+    assert_eq!(number(&a, "select count(*) from t"), 3);
+    // Who read before another wrote cannot go on to write.
+    b.execute_batch("begin").unwrap();
+    assert_eq!(number(&b, "select count(*) from t"), 3);
+    a.execute_batch("insert into t values(4)").unwrap();
+    let error = b.execute_batch("insert into t values(5)").unwrap_err();
+    assert_eq!(error.sqlite_error().unwrap().extended_code, ffi::SQLITE_BUSY_SNAPSHOT);
+    b.execute_batch("rollback; insert into t values(5)").unwrap();
+    assert_eq!(number(&a, "select count(*) from t"), 5);
+}
+
+#[test]
+fn optimistic_writers_conflict_over_a_page_and_can_run_again() {
+    let place = Place::new();
+    let (a, b) =
+        (place.open("app", "&writers=optimistic"), place.open("app", "&writers=optimistic"));
+    a.execute_batch(
+        "create table t(a); create table u(a); insert into t values(1); insert into u values(1)",
+    )
+    .unwrap();
+    assert_eq!(number(&b, "select count(*) from t"), 1);
+    // On tables of their own they do not meet.
+    a.execute_batch("begin; update t set a = 2").unwrap();
+    b.execute_batch("begin; update u set a = 2; commit").unwrap();
+    a.execute_batch("commit").unwrap();
+    // On one page the second is told, and its transaction is gone.
+    a.execute_batch("begin; update t set a = a + 1").unwrap();
+    b.execute_batch("update t set a = a + 10").unwrap();
+    let error = a.execute_batch("commit").unwrap_err();
+    assert_eq!(error.sqlite_error().unwrap().extended_code, ffi::SQLITE_BUSY_SNAPSHOT);
+    assert!(a.is_autocommit());
+    a.execute_batch("begin; update t set a = a + 1; commit").unwrap();
+    assert_eq!(number(&b, "select a from t"), 13);
+    // What was only read counts, too.
+    a.execute_batch("begin; insert into u select a from t").unwrap();
+    b.execute_batch("update t set a = 0").unwrap();
+    assert!(a.execute_batch("commit").is_err());
+    for db in [&a, &b] {
+        assert_eq!(text(db, "pragma integrity_check"), "ok");
+    }
+}
+
+#[test]
+fn an_optimistic_writer_takes_turns_with_a_queue() {
+    let place = Place::new();
+    let (queue, other) = (place.open("app", ""), place.open("app", "&writers=optimistic"));
+    queue.execute_batch("create table t(a); create table u(a)").unwrap();
+    queue.execute_batch("begin immediate; insert into t values(1)").unwrap();
+    let waiting = std::thread::spawn(move || {
+        other.execute_batch("insert into u values(1)").unwrap();
+        other
+    });
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    queue.execute_batch("commit").unwrap();
+    let other = waiting.join().unwrap();
+    assert_eq!(number(&other, "select (select count(*) from t) + (select count(*) from u)"), 2);
+}
+
+#[test]
+fn after_conflicts_in_a_row_an_optimistic_writer_takes_the_queues_lock() {
+    let place = Place::new();
+    let (a, b) =
+        (place.open("app", "&writers=optimistic"), place.open("app", "&writers=optimistic"));
+    a.execute_batch("create table t(a); insert into t values(0)").unwrap();
+    b.busy_timeout(std::time::Duration::ZERO).unwrap();
+    for _ in 0..3 {
+        a.execute_batch("begin; update t set a = a + 1").unwrap();
+        b.execute_batch("update t set a = a + 1").unwrap();
+        assert!(a.execute_batch("commit").is_err());
+    }
+    a.execute_batch("begin; update t set a = a + 1").unwrap();
+    let writer = std::thread::spawn(move || b.execute_batch("update t set a = a + 1"));
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    a.execute_batch("commit").unwrap();
+    // It waited at its commit, and then it conflicted.
+    assert!(writer.join().unwrap().is_err());
+    assert_eq!(number(&a, "select a from t"), 4);
+}
+
+#[test]
+fn two_optimistic_inserters_into_tables_of_their_own_hardly_ever_conflict() {
+    const COMMITS: usize = 300;
+    let place = Place::new();
+    let db = place.open("app", "");
+    db.execute_batch("create table t0(a); create table t1(a)").unwrap();
+    let inserters: Vec<_> = (0..2)
+        .map(|table| {
+            let db = place.open("app", "&writers=optimistic");
+            std::thread::spawn(move || {
+                let mut conflicts = 0;
+                for _ in 0..COMMITS {
+                    let sql = format!("insert into t{table} values(hex(randomblob(50)))");
+                    while let Err(error) = db.execute_batch(&sql) {
+                        assert_eq!(
+                            error.sqlite_error_code(),
+                            Some(ErrorCode::DatabaseBusy),
+                            "{error}"
+                        );
+                        conflicts += 1;
+                    }
+                }
+                conflicts
+            })
+        })
+        .collect();
+    let conflicts: usize = inserters.into_iter().map(|inserter| inserter.join().unwrap()).sum();
+    assert!(conflicts * 100 < 2 * COMMITS, "{conflicts} of {} commits", 2 * COMMITS);
+    for table in 0..2 {
+        assert_eq!(number(&db, &format!("select count(*) from t{table}")), COMMITS as i64);
+    }
+    assert_eq!(text(&db, "pragma integrity_check"), "ok");
+}
+
+#[test]
+fn statements_that_read_on_across_a_commit_see_their_own_changes() {
+    for writers in ["queue", "optimistic"] {
+        let place = Place::new();
+        let more = format!("&writers={writers}");
+        let (db, other) = (place.open("app", &more), place.open("app", &more));
+        db.execute_batch(
+            "pragma cache_size=2; create table t(a, b); create table u(a); \
+             with recursive n(i) as (select 1 union all select i+1 from n where i<500) \
+             insert into t select i, hex(randomblob(100)) from n",
+        )
+        .unwrap();
+        let mut statement = db.prepare("select a from t").unwrap();
+        let mut rows = statement.query([]).unwrap();
+        let mut seen = 0;
+        while let Some(row) = rows.next().unwrap() {
+            seen += 1;
+            assert_eq!(row.get::<_, i64>(0).unwrap(), seen);
+            if seen % 100 == 0 {
+                let updated = db.execute("update t set b = 'x' where a = ?", [seen]);
+                if seen == 100 {
+                    updated.unwrap_or_else(|_| {
+                        panic!("{writers}: {}", text(&db, "pragma pagestore_error"))
+                    });
+                    // Somebody else commits beside it from now on.
+                    other.execute_batch("insert into u values(1)").unwrap_or_else(|_| {
+                        panic!("{writers}: {}", text(&other, "pragma pagestore_error"))
+                    });
+                }
+                let sql = format!("select b from t where a = {seen}");
+                if seen == 100 {
+                    assert_eq!(text(&db, &sql), "x");
+                }
+            }
+        }
+        assert_eq!(seen, 500);
+        drop(rows);
+        drop(statement);
+        assert_eq!(number(&db, "select count(*) from u"), 1);
+        assert_eq!(text(&db, "pragma integrity_check"), "ok");
+    }
+}
+
+#[test]
+fn the_past_is_read_only_and_stays() {
+    let place = Place::new();
+    let db = place.open("app", "");
+    db.execute_batch("create table t(a); insert into t values(1)").unwrap();
+    let then: i64 = text(&db, "pragma pagestore_revision").parse().unwrap();
+    db.execute_batch("insert into t values(2)").unwrap();
+    let past = place.open("app", &format!("&at={then}"));
+    assert_eq!(number(&past, "select count(*) from t"), 1);
+    assert_eq!(number(&db, "select count(*) from t"), 2);
+    let error = past.execute_batch("insert into t values(3)").unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(ErrorCode::ReadOnly));
+    let error = place.try_open("app", "&at=999999").unwrap_err().to_string();
+    assert!(error.contains("has not come yet"), "{error}");
+    let stale = place.open("app", "&stale=1");
+    assert!(number(&stale, "select count(*) from t") <= 2);
+    stale
+        .execute_batch("insert into t values(4)")
+        .or_else(|_| stale.execute_batch("insert into t values(4)"))
+        .unwrap();
+    assert_eq!(number(&stale, "select count(*) from t"), 3);
+}
+
+#[test]
+fn the_page_size_is_that_of_creation() {
+    for size in [512, 1024, 8192, 65536] {
+        let place = Place::new();
+        let db = place.open("app", "");
+        db.execute_batch(&format!(
+            "pragma page_size={size}; create table t(a); insert into t values(1)"
+        ))
+        .unwrap();
+        assert_eq!(number(&place.open("app", ""), "pragma page_size"), size);
+        let other = if size == 4096 { 8192 } else { 4096 };
+        let error = db.execute_batch(&format!("pragma page_size={other}; vacuum")).unwrap_err();
+        assert_eq!(error.sqlite_error_code(), Some(ErrorCode::SystemIoFailure), "{error}");
+        assert!(text(&db, "pragma pagestore_error").contains("page size"));
+        assert_eq!(number(&place.open("app", ""), "select count(*) from t"), 1);
+        assert_eq!(text(&db, "pragma integrity_check"), "ok");
+        db.execute_batch("insert into t values(2)").unwrap();
+    }
+}
+
+#[test]
+fn exclusive_locking_keeps_the_lock_and_is_refused_to_optimists() {
+    let place = Place::new();
+    let db = place.open("app", "");
+    db.execute_batch("create table t(a); pragma locking_mode=exclusive; insert into t values(1)")
+        .unwrap();
+    let other = place.open("app", "");
+    other.busy_timeout(std::time::Duration::ZERO).unwrap();
+    assert!(other.execute_batch("insert into t values(2)").is_err());
+    db.execute_batch("insert into t values(3); update t set a = a + 1").unwrap();
+    assert_eq!(number(&other, "select sum(a) from t"), 6);
+    db.execute_batch("pragma locking_mode=normal").unwrap();
+    assert_eq!(number(&db, "select count(*) from t"), 2);
+    other.execute_batch("insert into t values(2)").unwrap();
+    let optimist = place.open("app", "&writers=optimistic");
+    let error = optimist.execute_batch("pragma locking_mode=exclusive").unwrap_err().to_string();
+    assert!(error.contains("exclude each other"), "{error}");
+}
+
+#[test]
+fn a_conflict_over_one_attached_volume_leaves_neither_changed() {
+    for mode in ["delete", "memory", "off"] {
+        let place = Place::new();
+        let db = place.open("one", "&writers=optimistic");
+        let uri = place.uri("two", "&writers=optimistic");
+        db.execute_batch(&format!(
+            "attach '{uri}' as two; create table t(a); create table two.u(a)"
+        ))
+        .unwrap();
+        for schema in ["main", "two"] {
+            db.execute_batch(&format!(
+                "insert into {} values(1)",
+                ["t", "u"][usize::from(schema == "two")]
+            ))
+            .unwrap();
+            assert_eq!(text(&db, &format!("pragma {schema}.journal_mode={mode}")), mode);
+        }
+        for (table, volume) in [("t", "one"), ("u", "two")] {
+            db.execute_batch("begin; update t set a = a + 1; update u set a = a + 1").unwrap();
+            let other = place.open(volume, "&writers=optimistic");
+            other.execute_batch(&format!("update {table} set a = a + 10")).unwrap();
+            let error = db.execute_batch("commit").unwrap_err();
+            assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy), "{mode} {error}");
+            assert!(db.is_autocommit());
+            let sum = "select (select a from t) * 100 + (select a from u)";
+            assert_eq!(
+                number(&db, sum),
+                if table == "t" { 1101 } else { 1112 + 100 },
+                "{mode} {table}"
+            );
+            db.execute_batch("begin; update t set a = a + 1; update u set a = a + 1; commit")
+                .unwrap();
+        }
+    }
+}
+
+#[test]
+fn volumes_of_different_stores_cannot_be_written_together() {
+    let (here, there) = (Place::new(), Place::new());
+    let db = here.open("one", "");
+    db.execute_batch(&format!(
+        "create table t(a); attach '{}' as two; create table two.u(a)",
+        there.uri("two", "")
+    ))
+    .unwrap();
+    let error = db
+        .execute_batch("begin; insert into t values(1); insert into u values(1); commit")
+        .unwrap_err();
+    assert!(text(&db, "pragma pagestore_error").contains("different stores"), "{error}");
+    assert!(db.is_autocommit());
+    assert_eq!(number(&db, "select (select count(*) from t) + (select count(*) from u)"), 0);
+    db.execute_batch("begin; insert into t values(1); insert into u values(1); commit")
+        .unwrap_err();
+    db.execute_batch("insert into u select 1").unwrap();
 }

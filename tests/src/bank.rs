@@ -119,9 +119,8 @@ fn transfer(
     number: i64,
     (giver, taker, amount): (i64, i64, i64),
 ) -> rusqlite::Result<()> {
-    let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| {
-        db.prepare(sql)?.execute(params).map(drop)
-    };
+    let run =
+        |sql: &str, params: &[&dyn rusqlite::ToSql]| db.prepare(sql)?.execute(params).map(drop);
     let queue = !teller.uri.contains("writers=optimistic");
     run(if queue { "begin immediate" } else { "begin" }, &[])?;
     // Half a transfer would show as a balance that does not fit the ledgers.
