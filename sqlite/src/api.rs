@@ -12,12 +12,30 @@ use libsqlite3_sys as ffi;
 #[derive(Clone, Copy)]
 pub struct Api {
     pub(crate) auto_extension: unsafe extern "C" fn(Option<unsafe extern "C" fn()>) -> c_int,
+    pub(crate) create_module: unsafe extern "C" fn(
+        *mut ffi::sqlite3,
+        *const c_char,
+        *const ffi::sqlite3_module,
+        *mut c_void,
+        Option<unsafe extern "C" fn(*mut c_void)>,
+    ) -> c_int,
+    pub(crate) declare_vtab: unsafe extern "C" fn(*mut ffi::sqlite3, *const c_char) -> c_int,
     pub(crate) file_control:
         unsafe extern "C" fn(*mut ffi::sqlite3, *const c_char, c_int, *mut c_void) -> c_int,
     pub(crate) log: unsafe extern "C" fn(c_int, *const c_char, ...),
     pub(crate) malloc64: unsafe extern "C" fn(u64) -> *mut c_void,
+    pub(crate) result_double: unsafe extern "C" fn(*mut ffi::sqlite3_context, f64),
+    pub(crate) result_int64: unsafe extern "C" fn(*mut ffi::sqlite3_context, i64),
+    pub(crate) result_null: unsafe extern "C" fn(*mut ffi::sqlite3_context),
+    pub(crate) result_text: unsafe extern "C" fn(
+        *mut ffi::sqlite3_context,
+        *const c_char,
+        c_int,
+        Option<unsafe extern "C" fn(*mut c_void)>,
+    ),
     pub(crate) uri_key: unsafe extern "C" fn(*const c_char, c_int) -> *const c_char,
     pub(crate) uri_parameter: unsafe extern "C" fn(*const c_char, *const c_char) -> *const c_char,
+    pub(crate) value_text: unsafe extern "C" fn(*mut ffi::sqlite3_value) -> *const u8,
     pub(crate) vfs_find: unsafe extern "C" fn(*const c_char) -> *mut ffi::sqlite3_vfs,
     pub(crate) vfs_register: unsafe extern "C" fn(*mut ffi::sqlite3_vfs, c_int) -> c_int,
 }
@@ -65,11 +83,18 @@ impl Api {
     pub fn linked() -> Api {
         Api {
             auto_extension: linked_auto_extension,
+            create_module: ffi::sqlite3_create_module_v2,
+            declare_vtab: ffi::sqlite3_declare_vtab,
             file_control: ffi::sqlite3_file_control,
             log: ffi::sqlite3_log,
             malloc64: ffi::sqlite3_malloc64,
+            result_double: ffi::sqlite3_result_double,
+            result_int64: ffi::sqlite3_result_int64,
+            result_null: ffi::sqlite3_result_null,
+            result_text: ffi::sqlite3_result_text,
             uri_key: ffi::sqlite3_uri_key,
             uri_parameter: ffi::sqlite3_uri_parameter,
+            value_text: ffi::sqlite3_value_text,
             vfs_find: ffi::sqlite3_vfs_find,
             vfs_register: ffi::sqlite3_vfs_register,
         }
@@ -120,11 +145,18 @@ impl Api {
         }
         Ok(Api {
             auto_extension: entry!(192),
+            create_module: entry!(119),
+            declare_vtab: entry!(50),
             file_control: entry!(127),
             log: entry!(167),
             malloc64: entry!(197),
+            result_double: entry!(79),
+            result_int64: entry!(83),
+            result_null: entry!(84),
+            result_text: entry!(85),
             uri_key: entry!(245),
             uri_parameter: entry!(189),
+            value_text: entry!(109),
             vfs_find: entry!(141),
             vfs_register: entry!(142),
         })

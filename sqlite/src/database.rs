@@ -21,7 +21,7 @@ use roaring::RoaringTreemap;
 use crate::failure::{Failure, Outcome};
 use crate::header;
 use crate::name::{Target, Writers};
-use crate::runtime::wait;
+use crate::runtime::{wait, wait_and_tell};
 use crate::stores::{self, OpenStore};
 
 /// Pages of a commit that are kept for statements that read on after it.
@@ -67,8 +67,29 @@ pub(crate) struct Database {
     pub(crate) keeps_lock: bool,
     /// Commits in a row that conflicted.
     conflicts: u32,
+    pub(crate) counts: Counts,
     /// True when a stale snapshot was too old to write on.
     must_be_fresh: bool,
+}
+
+/// What a connection did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) commits: u64,
+    pub(crate) conflicts: u64,
+    /// Pages that SQLite did not have in its cache.
+    pub(crate) reads: u64,
+    /// Those of them that were in memory.
+    pub(crate) hits: u64,
+}
+
+impl Counts {
+    fn fetch(&mut self, snapshot: &Snapshot, page: PageNo) -> Outcome<Bytes> {
+        let (content, was_there) = wait_and_tell(snapshot.read(page));
+        self.reads += 1;
+        self.hits += u64::from(was_there);
+        content.map_err(Failure::io(ffi::SQLITE_IOERR_READ))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +154,7 @@ impl Database {
             write_lock: None,
             keeps_lock: false,
             conflicts: 0,
+            counts: Counts::default(),
             must_be_fresh: false,
         };
         database
@@ -153,6 +175,11 @@ impl Database {
 
     pub(crate) fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// The volume, if it is there.
+    pub(crate) fn volume(&self) -> Option<&Volume> {
+        self.volume.as_ref()
     }
 
     fn find_volume(&mut self) -> Outcome<()> {
@@ -341,14 +368,14 @@ impl Database {
                 if !change.transaction.peek_page_count().contains(page) {
                     return Ok(None);
                 }
-                let content = wait(change.transaction.peek(page)).map_err(failed)?;
+                let content = wait(change.transaction.peek(page)).map_err(&failed)?;
                 (content, change.counter.unwrap_or(counter))
             }
             Work::Done(done) if done.page_count.contains(page) => {
                 let Some(kept) = &done.kept else { return Err(lost_view()) };
                 match (kept.get(&page), &self.base) {
                     (Some(content), _) => (content.clone(), counter),
-                    (None, Some(base)) => (wait(base.read(page)).map_err(failed)?, counter),
+                    (None, Some(base)) => (self.counts.fetch(base, page)?, counter),
                     (None, None) => return Ok(None),
                 }
             }
@@ -362,7 +389,7 @@ impl Database {
                 if !base.page_count().contains(page) {
                     return Ok(None);
                 }
-                (wait(base.read(page)).map_err(failed)?, counter)
+                (self.counts.fetch(base, page)?, counter)
             }
         };
         if self.target.writers == Writers::Optimistic && !self.mode.read_only {
@@ -604,11 +631,13 @@ impl Database {
         self.seen = Some(Seen { revision: base, own: committed.commit });
         self.work = Work::Done(Box::new(Done { committed, page_count, kept }));
         self.conflicts = 0;
+        self.counts.commits += 1;
     }
 
     /// The commit conflicted.
     pub(crate) fn conflicted(&mut self) {
         self.conflicts += 1;
+        self.counts.conflicts += 1;
     }
 
     /// The transaction that was taken failed, or cannot be: SQLite's cache is not to be trusted.

@@ -6,9 +6,9 @@ use std::ffi::{c_char, c_int, c_void};
 use libsqlite3_sys as ffi;
 
 use crate::api::{self, Api};
-use crate::file::{Body, File};
+use crate::file::Body;
 use crate::name::{Defaults, Writers};
-use crate::vfs;
+use crate::{vfs, vtab};
 
 /// Makes the VFS `pagestore` known to the SQLite that is linked into this program (`rusqlite`'s, say).
 /// Databases are opened by `file:NAME?vfs=pagestore&store=URL` from here on.
@@ -24,10 +24,15 @@ pub fn register() -> Result<(), String> {
 /// # Safety
 /// The arguments are those of SQLite's call of the entry point.
 #[must_use]
-pub unsafe fn load(message: *mut *mut c_char, routines: *const c_void) -> c_int {
-    let loaded = std::panic::catch_unwind(|| {
+pub unsafe fn load(db: *mut c_void, message: *mut *mut c_char, routines: *const c_void) -> c_int {
+    let loaded: std::thread::Result<Result<(), String>> = std::panic::catch_unwind(|| {
         // SAFETY: by this function's contract.
-        unsafe { Api::from_routines(routines) }.and_then(install)
+        unsafe { Api::from_routines(routines) }.and_then(install)?;
+        if let Some(api) = api::api().filter(|_| !db.is_null()) {
+            // SAFETY: the connection that loads an extension is open.
+            unsafe { vtab::register(api, db.cast()) };
+        }
+        Ok(())
     });
     match loaded.unwrap_or_else(|_| Err("panicked while it was loaded".into())) {
         Ok(()) => ffi::SQLITE_OK_LOAD_PERMANENTLY,
@@ -83,16 +88,10 @@ unsafe extern "C" fn opened(
 ) -> c_int {
     crate::guard::run(ffi::SQLITE_ERROR, || {
         let Some(api) = api::api() else { return Ok(ffi::SQLITE_OK) };
-        let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
-        // SAFETY: the connection is open, and the operation puts a pointer to its main file.
+        // SAFETY: the connection is open.
         let body = unsafe {
-            (api.file_control)(
-                db,
-                c"main".as_ptr(),
-                ffi::SQLITE_FCNTL_FILE_POINTER,
-                (&raw mut file).cast(),
-            );
-            File::body(file)
+            vtab::register(api, db);
+            vtab::body_of(db, "main")
         };
         let Some(Body::Broken(failure)) = body else { return Ok(ffi::SQLITE_OK) };
         if !message.is_null() {

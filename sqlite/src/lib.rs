@@ -7,7 +7,7 @@
 //!
 //! `api` is the table of SQLite's functions, `guard` the door that no panic passes; `vfs` and `file` turn
 //! C into Rust; `database` is one connection's view of one database, `group` the commit of several;
-//! `name` and `header` are pure. `unsafe` stands in `api`, `entry`, `vfs` and `file` only.
+//! `name` and `header` are pure, `pragma` and `report` show what there is to show. `unsafe` stands in `api`, `entry`, `file`, `vfs` and `vtab` only.
 #![warn(missing_docs)]
 
 mod api;
@@ -21,9 +21,11 @@ mod header;
 mod journal;
 mod name;
 mod pragma;
+mod report;
 mod runtime;
 mod stores;
 mod vfs;
+mod vtab;
 
 pub use api::Api;
 pub use entry::{load, register};

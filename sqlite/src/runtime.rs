@@ -42,12 +42,17 @@ pub(crate) fn is_forked() -> bool {
 
 /// Waits for `future` on this thread.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
+    wait_and_tell(future).0
+}
+
+/// Waits for `future` on this thread; true when there was nothing to wait for.
+pub(crate) fn wait_and_tell<F: Future>(future: F) -> (F::Output, bool) {
     let _entered = handle().ok().map(Handle::enter);
     let mut future = pin!(future);
     // What is in memory is there at once: no need to make anything that could wake this thread.
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => pollster::block_on(future),
+        Poll::Ready(output) => (output, true),
+        Poll::Pending => (pollster::block_on(future), false),
     }
 }
 

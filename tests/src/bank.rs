@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const ACCOUNTS: i64 = 64;
 /// What each begins with.
 pub const OPENING: i64 = 1_000;
-const PADDING: usize = 900;
+const PADDING: i64 = 900;
 /// How long SQLite waits for a lock that another holds.
 const BUSY: Duration = Duration::from_secs(60);
 
@@ -55,11 +55,8 @@ pub fn found(uri: &str, tellers: i64) {
     tx.execute_batch("create table account(id integer primary key, balance int, padding blob)")
         .expect("a table");
     for id in 0..ACCOUNTS {
-        tx.execute(
-            "insert into account values(?, ?, zeroblob(?))",
-            params![id, OPENING, PADDING as i64],
-        )
-        .expect("an account");
+        tx.execute("insert into account values(?, ?, zeroblob(?))", params![id, OPENING, PADDING])
+            .expect("an account");
     }
     for teller in 0..tellers {
         tx.execute_batch(&format!(

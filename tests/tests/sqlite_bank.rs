@@ -30,22 +30,32 @@ struct Heard {
     conflicts: usize,
 }
 
+/// What a teller said: its number, its run, the line.
+type Line = (i64, i64, String);
+
 struct Staff {
     uri: String,
     seed: Seed,
     children: Vec<Child>,
     runs: Vec<i64>,
-    lines: (Sender<(i64, i64, String)>, Receiver<(i64, i64, String)>),
+    said: Sender<Line>,
+    lines: Receiver<Line>,
+}
+
+fn index(number: i64) -> usize {
+    usize::try_from(number).unwrap()
 }
 
 impl Staff {
     fn hire(uri: &str, seed: Seed) -> Staff {
+        let (said, lines) = channel();
         let mut staff = Staff {
             uri: uri.to_owned(),
             seed,
             children: Vec::new(),
-            runs: vec![0; TELLERS as usize],
-            lines: channel(),
+            runs: vec![0; index(TELLERS)],
+            said,
+            lines,
         };
         for number in 0..TELLERS {
             let child = staff.start(number);
@@ -55,15 +65,15 @@ impl Staff {
     }
 
     fn start(&self, number: i64) -> Child {
-        let run = self.runs[number as usize];
-        let seed = self.seed.0 ^ ((number as u64) << 32) ^ ((run as u64) << 48);
+        let run = self.runs[index(number)];
+        let seed = self.seed.0 ^ (number.cast_unsigned() << 32) ^ (run.cast_unsigned() << 48);
         let teller = Teller { uri: self.uri.clone(), number, run, seed };
         let mut child = Command::new(TELLER)
             .arg(serde_json::to_string(&teller).unwrap())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (out, sender) = (child.stdout.take().unwrap(), self.lines.0.clone());
+        let (out, sender) = (child.stdout.take().unwrap(), self.said.clone());
         std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
                 let _ = sender.send((number, run, line));
@@ -72,18 +82,18 @@ impl Staff {
         child
     }
 
-    fn replace(&mut self, number: usize) {
-        let child = &mut self.children[number];
+    fn replace(&mut self, number: i64) {
+        let child = &mut self.children[index(number)];
         assert!(child.try_wait().unwrap().is_none(), "teller {number} ended by itself");
         child.kill().unwrap();
         child.wait().unwrap();
-        self.runs[number] += 1;
-        self.children[number] = self.start(number as i64);
+        self.runs[index(number)] += 1;
+        self.children[index(number)] = self.start(number);
     }
 
     fn hear(&self, heard: &mut Heard) -> bool {
         let mut anything = false;
-        while let Ok((teller, run, line)) = self.lines.1.try_recv() {
+        while let Ok((teller, run, line)) = self.lines.try_recv() {
             // A line that was cut off in the middle was not said.
             let transfer = |text: &str| Some((teller, run, text.parse::<i64>().ok()?));
             match line.split_at_checked(2) {
@@ -113,7 +123,7 @@ fn run(uri: &str, mut disturb: impl FnMut()) {
     let seed = seed();
     let mut rng = seed.rng();
     let transfers: usize =
-        std::env::var("PAGESTORE_TRANSFERS").map_or(5_000, |text| text.parse().unwrap());
+        std::env::var("PAGESTORE_TRANSFERS").map_or(1_000, |text| text.parse().unwrap());
     found(uri, TELLERS);
     let auditor = open(uri);
     let mut staff = Staff::hire(uri, seed);
@@ -130,7 +140,7 @@ fn run(uri: &str, mut disturb: impl FnMut()) {
         );
         let done = heard.acknowledged.len();
         if kills < KILLS && done > (kills + 1) * transfers / (KILLS + 2) {
-            staff.replace(rng.random_range(0..TELLERS as usize));
+            staff.replace(rng.random_range(0..TELLERS));
             kills += 1;
         }
         if !disturbed && done > transfers / 2 {

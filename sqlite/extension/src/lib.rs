@@ -12,12 +12,12 @@ use std::ffi::{c_char, c_int, c_void};
 /// To be called by SQLite.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sqlite3_extension_init(
-    _db: *mut c_void,
+    db: *mut c_void,
     message: *mut *mut c_char,
     routines: *const c_void,
 ) -> c_int {
     // SAFETY: the arguments are SQLite's.
-    unsafe { vfs::load(message, routines) }
+    unsafe { vfs::load(db, message, routines) }
 }
 
 /// The same, by the name that SQLite derives from the file's.
