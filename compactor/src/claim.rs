@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use pagestore::Error;
 use pagestore::internal::env::Task;
 use pagestore::internal::meta::records::{self, Job, Record};
 use pagestore::internal::meta::{
@@ -121,6 +122,19 @@ impl Claim {
                 .iter()
                 .any(|kv| kv.key == self.volume.keys.claim() && kv.create_revision == self.token)
         })
+    }
+
+    /// What a failure means: to a compactor that lost its claim without noticing, what its successor did
+    /// looks like damage.
+    pub(crate) async fn explain(&self, error: Error) -> Interrupt {
+        match self.txn(vec![], vec![]).await {
+            Err(Interrupt::ClaimLost) => {
+                let id = self.volume.id();
+                tracing::debug!(volume = %id, %error, "failed after the claim was lost");
+                Interrupt::ClaimLost
+            }
+            _ => Interrupt::Failed(error),
+        }
     }
 
     /// Writes down what is about to be done. There must be no job.

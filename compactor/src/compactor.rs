@@ -74,7 +74,11 @@ impl Compactor {
                 forget_history(worker.volume(), revision).await;
             }
             match outcome {
-                Outcome::Done => return Ok(()),
+                Outcome::Done => {
+                    let failure = worker.sweeps().take_failure();
+                    let context = || format!("volume {volume}, sweeping what nobody names");
+                    return failure.map_or(Ok(()), |error| Err(error.context(context())));
+                }
                 Outcome::Lost => {}
                 Outcome::Busy => {
                     self.tiers.env.sleep(self.tiers.env.jittered(BUSY_PAUSE)).await;

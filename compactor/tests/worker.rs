@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::{Model, PAGE_BYTES, Random, World};
+use pagestore::internal::blob::ObjectName;
 use pagestore::internal::meta::KeyRange;
 use pagestore::{ErrorKind, Keep, PageNo, Revision, Volume};
 use pagestore_compactor::{Compactor, CompactorOptions, Effort, Running};
@@ -165,4 +166,31 @@ async fn a_volume_made_later_is_looked_after_too() {
     eventually("the flush", async || world.count(keys.commits()).await == 0).await;
     running.stop().await;
     model.check_from(&world.open().await, Revision::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_sweep_that_always_fails_holds_up_no_flush() {
+    let world = World::new(26);
+    let volume = world.create(Keep::Forever).await;
+    let keys = world.keys(&volume);
+    // Ahead of the meta tier: nobody may delete anything by such a listing.
+    let file = world.env.file_id();
+    let ahead = ObjectName { volume: volume.id(), named_at: Revision(1 << 40), file };
+    world.blobs.put_create(&ahead, vec!["ahead".into()]).await.unwrap();
+    let running = start(&world, 1);
+    let (mut model, mut random) = (Model::default(), Random::new(26));
+    for _ in 0..3 {
+        model.write(&volume, &mut random, 5).await;
+        eventually("the flush", async || world.count(keys.commits()).await == 0).await;
+    }
+    running.stop().await;
+    model.write(&volume, &mut random, 5).await;
+    let error = world.compactor().compact(volume.id(), Effort::Thorough).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "who asks is told of it");
+    assert_eq!(world.count(keys.commits()).await, 0, "when all else is done");
+    assert_eq!(world.blobs.head(&ahead).await.unwrap(), 5);
+    model.check_from(&world.open().await, Revision::ZERO).await;
+
+    world.blobs.delete(&ahead).await.unwrap();
+    world.compactor().compact(volume.id(), Effort::Thorough).await.unwrap();
 }

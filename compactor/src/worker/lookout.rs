@@ -69,6 +69,7 @@ async fn follow(volume: &Volume, options: &CompactorOptions, stop: &Stop) -> Res
         }
         let state = worker.mirror().state()?;
         let mut wait = worker.flush_in(&state).unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
+        wait = wait.min(worker.sweeps().next_in(volume.env.now()));
         if outcome != Outcome::Done {
             wait = wait.min(BUSY_PAUSE);
         } else if worker.may_be_due(&state) {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 mod history;
 pub(crate) mod lookout;
 pub(crate) mod store;
+pub(crate) mod sweeps;
 pub(crate) mod volume;
 
 /// Set once the work is to end.

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+use pagestore::Result;
 use pagestore::internal::meta::records::{Job, Oldest};
 use pagestore::internal::mirror::{Mirror, VolumeState};
 use pagestore::internal::types::{Keep, Revision};
-use pagestore::{Error, Result};
 
 use crate::claim::Claim;
 use crate::execute::bodies::OpenFiles;
@@ -16,7 +14,6 @@ use crate::execute::discard::discard;
 use crate::execute::holds::read_points;
 use crate::execute::oldest::{raise, read_oldest_pin};
 use crate::execute::{flush, merge, remove};
-use crate::gc::sweep;
 use crate::interrupt::{Interrupt, Work};
 use crate::merge::bodies::DroppedBodies;
 use crate::merge::pick::{Effort, Files};
@@ -26,14 +23,13 @@ use crate::plan::{self, Action, FlushLimits, Situation, Staged, Step};
 use crate::progress::{Progress, Reporter};
 use crate::timeline::read_settled;
 use crate::volume::Volume;
+use crate::worker::sweeps::Sweeps;
 use crate::worker::{Stop, stopped};
 
 /// Steps in one go: then the claim is given back, so that another compactor may have a turn.
 const MAX_STEPS: usize = 10_000;
 /// Plans in a row that were overtaken before they could be published.
 const MAX_OVERTAKEN: usize = 8;
-/// How often what nobody names is looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// How a go at a volume ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +48,9 @@ pub(crate) struct VolumeWorker {
     volume: Volume,
     mirror: Mirror,
     options: CompactorOptions,
-    swept: Option<Instant>,
+    sweeps: Sweeps,
     /// A removal that was begun.
     removal: Option<Revision>,
-    /// A page was too hot for its staged contents to be removed.
-    left_staged: bool,
     /// What was flushed last: history before it serves nobody.
     flushed: Option<Revision>,
     stop: Stop,
@@ -74,9 +68,8 @@ impl VolumeWorker {
             volume,
             mirror,
             options,
-            swept: None,
+            sweeps: Sweeps::new(),
             removal: None,
-            left_staged: false,
             flushed: None,
             stop,
         })
@@ -105,10 +98,10 @@ impl VolumeWorker {
             () = claim.lost() => Err(Interrupt::ClaimLost),
             // Whatever is being written is abandoned; the next compactor throws it away.
             () = stopped(&stop) => Ok(()),
-            worked = self.steps(&claim, effort) => worked,
+            worked = self.steps_and_sweeps(&claim, effort) => worked,
         };
         let worked = match worked {
-            Err(Interrupt::Failed(error)) => Err(explain(&claim, error).await),
+            Err(Interrupt::Failed(error)) => Err(claim.explain(error).await),
             worked => worked,
         };
         claim.release().await;
@@ -121,9 +114,13 @@ impl VolumeWorker {
         }
     }
 
+    async fn steps_and_sweeps(&mut self, claim: &Claim, effort: Effort) -> Work<()> {
+        self.steps(claim, effort).await?;
+        self.sweeps.run(claim).await
+    }
+
     async fn steps(&mut self, claim: &Claim, effort: Effort) -> Work<()> {
         self.resume(claim).await?;
-        self.sweep(claim).await?;
         let mut state = self.mirror.fresh().await?;
         let (mut overtaken, open) = (0, OpenFiles::default());
         for _ in 0..MAX_STEPS {
@@ -157,22 +154,6 @@ impl VolumeWorker {
         Ok(())
     }
 
-    async fn sweep(&mut self, claim: &Claim) -> Work<()> {
-        let now = self.volume.env.now();
-        let is_due = self.swept.is_none_or(|swept| now - swept >= SWEEP_EVERY);
-        if is_due || self.left_staged {
-            let swept = sweep::sweep_staged(claim).await?;
-            tracing::debug!(volume = %self.volume.id(), ?swept, "swept the meta tier");
-            self.left_staged = false;
-        }
-        if is_due {
-            let swept = sweep::sweep_objects(claim).await?;
-            tracing::debug!(volume = %self.volume.id(), ?swept, "swept the blob tier");
-            self.swept = Some(now);
-        }
-        Ok(())
-    }
-
     /// Does one step; returns the revision that the mirror has to reach before the next is planned.
     async fn carry_out(
         &mut self,
@@ -194,7 +175,9 @@ impl VolumeWorker {
                 reporter.tell(Progress::Removing);
                 let removed = remove::remove(claim, *up_to).await?;
                 tracing::debug!(volume = %self.volume.id(), ?removed, "removed what was flushed");
-                self.left_staged |= removed.hot_count > 0;
+                if removed.hot_count > 0 {
+                    self.sweeps.set_left_staged();
+                }
                 claim.end().await?;
                 self.removal = None;
                 Ok(state.revision)
@@ -272,6 +255,11 @@ impl VolumeWorker {
         self.flushed.take().filter(|_| self.volume.meta.owns_history())
     }
 
+    /// The volume's sweeps.
+    pub(crate) fn sweeps(&mut self) -> &mut Sweeps {
+        &mut self.sweeps
+    }
+
     /// What is due, without doing anything.
     pub(crate) async fn dry_run(&self, effort: Effort) -> Work<Vec<Step>> {
         let state = self.mirror.fresh().await?;
@@ -298,19 +286,6 @@ impl VolumeWorker {
         let made_ms = staged(state).oldest_ms?;
         let age_ms = self.volume.env.wall_ms().saturating_sub(made_ms);
         Some(self.options.flush_age.saturating_sub(Duration::from_millis(age_ms)))
-    }
-}
-
-/// What a failure means: to a compactor that lost its claim without noticing, what its successor did
-/// looks like damage.
-async fn explain(claim: &Claim, error: Error) -> Interrupt {
-    match claim.txn(vec![], vec![]).await {
-        Err(Interrupt::ClaimLost) => {
-            let id = claim.volume().id();
-            tracing::debug!(volume = %id, %error, "failed after the claim was lost");
-            Interrupt::ClaimLost
-        }
-        _ => Interrupt::Failed(error),
     }
 }
 
