@@ -25,6 +25,7 @@ use super::outputs::Outputs;
 use crate::claim::Claim;
 use crate::interrupt::Work;
 use crate::merge::pick::TARGET_VERSIONS;
+use crate::merge::room::Room;
 use crate::progress::{Progress, Reporter};
 use crate::publish::{Edit, Upload};
 use crate::volume::Volume;
@@ -66,7 +67,7 @@ pub(crate) async fn flush(
     let commits = decide_commits(state);
 
     let upload = Upload::begin(claim, state.revision).await?;
-    let mut outputs = Outputs::new(upload, 0, Origin::Flush, TARGET_VERSIONS);
+    let mut outputs = Outputs::new(upload, 0, Origin::Flush, TARGET_VERSIONS, Room::new(&[], &[]));
     if !commits.is_empty() || !sizes.is_empty() {
         let writer = outputs.writer(claim, state).await?;
         commits.into_iter().for_each(|record| writer.push_commit(record));

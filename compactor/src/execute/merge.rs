@@ -19,7 +19,8 @@ use super::outputs::Outputs;
 use crate::claim::Claim;
 use crate::interrupt::{Interrupt, Work};
 use crate::merge::locality::decide_gathered;
-use crate::merge::pick::{MAX_OUTPUTS, Merge, Move, TARGET_VERSIONS};
+use crate::merge::pick::{Merge, Move, TARGET_VERSIONS};
+use crate::merge::room::Room;
 use crate::progress::{Progress, Reporter};
 use crate::publish::{Edit, Upload};
 
@@ -61,8 +62,11 @@ pub(crate) async fn merge(
 
     let upload = Upload::begin(claim, state.revision).await?;
     let versions: u64 = inputs.iter().map(|entry| entry.version_count).sum();
-    let target = TARGET_VERSIONS.max(versions / (MAX_OUTPUTS as u64 / 4));
-    let mut outputs = Outputs::new(upload, LOG_LEVEL, Origin::Merge, target);
+    let with_pages = inputs.iter().filter(|entry| !entry.is_pageless());
+    let ranges: Vec<_> = with_pages.map(|entry| (entry.first, entry.last)).collect();
+    let room = Room::new(&ranges, &plan.cuts);
+    let target = room.target_versions(versions, TARGET_VERSIONS);
+    let mut outputs = Outputs::new(upload, LOG_LEVEL, Origin::Merge, target, room);
     if !commits.is_empty() || !kept_sizes.is_empty() {
         let writer = outputs.writer(claim, state).await?;
         commits.into_iter().for_each(|record| writer.push_commit(record));
@@ -146,7 +150,7 @@ async fn write(
     outputs: &mut Outputs,
     window: Vec<Version>,
 ) -> Work<()> {
-    let copied_out_of = if outputs.is_nearly_full() {
+    let copied_out_of = if outputs.is_scarce() {
         Vec::new()
     } else {
         let stays = |at: &BodyAt| plan.copied.binary_search(&at.file).is_err();

@@ -7,7 +7,7 @@ use pagestore::{Error, ErrorKind};
 
 use crate::claim::Claim;
 use crate::interrupt::Work;
-use crate::merge::pick::MAX_OUTPUTS;
+use crate::merge::room::Room;
 use crate::publish::Upload;
 
 /// Bytes at which a file is full: it is held in memory until it is put, in one piece.
@@ -20,18 +20,26 @@ pub(crate) struct Outputs {
     level: u8,
     origin: Origin,
     target_versions: u64,
+    room: Room,
     writer: Option<FileWriter>,
     entries: Vec<FileEntry>,
     last_page: Option<PageNo>,
 }
 
 impl Outputs {
-    pub(crate) fn new(upload: Upload, level: u8, origin: Origin, target_versions: u64) -> Outputs {
+    pub(crate) fn new(
+        upload: Upload,
+        level: u8,
+        origin: Origin,
+        target_versions: u64,
+        room: Room,
+    ) -> Outputs {
         Outputs {
             upload,
             level,
             origin,
             target_versions,
+            room,
             writer: None,
             entries: vec![],
             last_page: None,
@@ -57,12 +65,12 @@ impl Outputs {
         Ok(self.writer.as_mut().expect("BUG: a writer was just made"))
     }
 
-    /// Puts the file if it is full.
+    /// Puts the file if it is full, and one publication can list another.
     async fn close_if_full(&mut self, claim: &Claim) -> Work<()> {
         let is_full = self.writer.as_ref().is_some_and(|writer| {
             writer.written_bytes() >= FILE_BYTES || writer.version_count() >= self.target_versions
         });
-        if is_full { self.close(claim).await } else { Ok(()) }
+        if is_full && self.room.take() { self.close(claim).await } else { Ok(()) }
     }
 
     /// Puts the file if `page` must not be pushed to it: because it is full, or because one of `cuts`,
@@ -83,8 +91,8 @@ impl Outputs {
     }
 
     /// True when few more files fit into one publication: what need not be copied then is not.
-    pub(crate) fn is_nearly_full(&self) -> bool {
-        self.entries.len() >= MAX_OUTPUTS * 3 / 4
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.room.is_scarce()
     }
 
     /// Puts the file that is being written.

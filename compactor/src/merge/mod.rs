@@ -3,5 +3,6 @@
 pub mod bodies;
 pub mod locality;
 pub mod pick;
+pub(crate) mod room;
 #[cfg(test)]
 pub(crate) mod testing;

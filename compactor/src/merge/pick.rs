@@ -15,8 +15,8 @@ use super::bodies::{BodyMap, DroppedBodies};
 
 /// Most files that one merge takes in: with the outputs, their compares fit in one transaction.
 pub const MAX_INPUTS: usize = 56;
-/// Most files that one merge writes.
-pub const MAX_OUTPUTS: usize = 56;
+/// Most pieces that one file is cut into: they are listed by one publication.
+pub const MAX_SPLIT: usize = 28;
 /// Versions in an output: an index of some 4 MiB, of which a reader keeps a small part.
 pub const TARGET_VERSIONS: u64 = 131_072;
 /// Versions in level 1; each further level holds ten times as many.
@@ -216,7 +216,9 @@ impl<'a> View<'a> {
         let widest = uppers.iter().max_by_key(|file| self.overlapping(level + 1, &[file]).len())?;
         let lowers = self.overlapping(level + 1, &[widest]);
         let mut merge = self.merge(Reason::LevelFull(level), &[widest], level);
-        merge.cuts.extend(lowers.iter().step_by(MAX_INPUTS / 4).map(|file| file.first));
+        // Over very many files the pieces are cut once more.
+        let step = (MAX_INPUTS / 4).max(lowers.len().div_ceil(MAX_SPLIT));
+        merge.cuts.extend(lowers.iter().step_by(step).map(|file| file.first));
         merge.cuts.sort_unstable();
         (level > 0 || uppers.len() == 1).then_some(Choice::Merge(merge))
     }

@@ -197,3 +197,17 @@ fn a_merge_fits_into_one_publication() {
         assert!(merge(choice).inputs.len() <= MAX_INPUTS);
     }
 }
+
+#[test]
+fn a_file_over_very_many_is_cut_into_few_pieces() {
+    // One wide file of level 1, which is full, over a thousand of level 2.
+    let wide = with_versions(entry(1, 1, 0..=9_999), 9 * LEVEL_1_VERSIONS);
+    let lower = |n: u64| FileEntry {
+        id: FileId::from_bytes(u128::from(n + 1_000).to_be_bytes()),
+        ..with_versions(entry(0, 2, n * 10..=n * 10 + 9), TARGET_VERSIONS)
+    };
+    let files: Vec<FileEntry> = [wide].into_iter().chain((0..1_000).map(lower)).collect();
+    let split = merge(choose(&files));
+    assert_eq!((split.reason, split.inputs.len(), split.level), (Reason::LevelFull(1), 1, 1));
+    assert!((2..=MAX_SPLIT).contains(&split.cuts.len()), "{} cuts", split.cuts.len());
+}
