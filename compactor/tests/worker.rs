@@ -9,6 +9,7 @@ use bytes::Bytes;
 use harness::{Model, PAGE_BYTES, Random, World};
 use pagestore::internal::blob::ObjectName;
 use pagestore::internal::meta::KeyRange;
+use pagestore::internal::mirror;
 use pagestore::{ErrorKind, Keep, PageNo, Revision, Volume};
 use pagestore_compactor::{Compactor, CompactorOptions, Effort, Running};
 
@@ -193,4 +194,26 @@ async fn a_sweep_that_always_fails_holds_up_no_flush() {
 
     world.blobs.delete(&ahead).await.unwrap();
     world.compactor().compact(volume.id(), Effort::Thorough).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_thorough_compaction_ends_while_others_write() {
+    let world = World::new(27);
+    let volume = world.create(Keep::Nothing).await;
+    let keys = world.keys(&volume);
+    let (mut model, mut random) = (Model::default(), Random::new(27));
+    model.write(&volume, &mut random, 20).await;
+    let before = model.commits.last().unwrap().0;
+    // Far more than are made while the volume is compacted once.
+    let writer = tokio::spawn(async move {
+        for _ in 0..20_000 {
+            model.write(&volume, &mut random, 1).await;
+        }
+    });
+    let compactor = Compactor::new(world.tiers(), CompactorOptions::default());
+    compactor.compact(keys.id(), Effort::Thorough).await.unwrap();
+    assert!(!writer.is_finished(), "it went on for as long as there was something to do");
+    writer.abort();
+    let state = mirror::load(world.meta.as_ref(), &keys).await.unwrap();
+    assert!(state.floor.up_to >= before, "all of before is flushed");
 }

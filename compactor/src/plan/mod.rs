@@ -41,6 +41,8 @@ pub struct FlushLimits {
 pub struct Situation<'a> {
     /// How eager to be.
     pub effort: Effort,
+    /// A thorough compaction flushes until the floor is here.
+    pub flush_to: Revision,
     /// Now, in milliseconds since the Unix epoch.
     pub now_ms: u64,
     /// What lies in the meta tier.
@@ -129,7 +131,7 @@ pub fn decide_flush(situation: &Situation<'_>) -> Option<FlushReason> {
     let (staged, limits) = (&situation.staged, &situation.limits);
     let count = staged.page_count.max(staged.commit_count) as u64;
     let age = Duration::from_millis(situation.now_ms.saturating_sub(staged.oldest_ms?));
-    if situation.effort == Effort::Thorough {
+    if situation.effort == Effort::Thorough && situation.files.floor < situation.flush_to {
         Some(FlushReason::Thorough)
     } else if staged.bytes >= limits.bytes {
         Some(FlushReason::Bytes(staged.bytes))
@@ -147,6 +149,40 @@ fn decide_delete(situation: &Situation<'_>) -> Vec<FileId> {
     let dropped: Vec<DroppedFile> =
         dropped.map(|file| DroppedFile { file: file.file, dropped_at: file.dropped_at }).collect();
     decide_deletable(&dropped, &referenced, &situation.level_lists)
+}
+
+/// What a thorough compaction is about: what there was when it began. While others write, there would
+/// be no end to it otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal {
+    asked: Effort,
+    began: Revision,
+    /// The floor once everything from before the beginning was flushed.
+    reached: Option<Revision>,
+}
+
+impl Goal {
+    /// Of a compaction that begins at the revision `began`.
+    #[must_use]
+    pub fn new(asked: Effort, began: Revision) -> Goal {
+        Goal { asked, began, reached: None }
+    }
+
+    /// How far the floor is to rise.
+    #[must_use]
+    pub fn flush_to(&self) -> Revision {
+        self.began
+    }
+
+    /// How eager to be with the floor where it is: what was flushed after the beginning, because it
+    /// had become too much, gets no more than the usual.
+    pub fn effort(&mut self, floor: Revision) -> Effort {
+        if floor >= self.began && floor > *self.reached.get_or_insert(floor) {
+            Effort::Usual
+        } else {
+            self.asked
+        }
+    }
 }
 
 impl fmt::Display for Step {

@@ -13,6 +13,7 @@ fn oldest(readable: u64) -> Oldest {
 fn quiet() -> Situation<'static> {
     Situation {
         effort: Effort::Usual,
+        flush_to: Revision(60),
         now_ms: NOW_MS,
         staged: Staged {
             commit_count: 3,
@@ -116,4 +117,24 @@ fn dropped_files_go_once_nobody_reads_them() {
     assert_eq!(next(&situation).unwrap().action, Action::Delete(vec![file(7)]));
     situation.level_lists = vec![Revision(19)];
     assert_eq!(next(&situation), None);
+}
+
+#[test]
+fn a_thorough_compaction_flushes_what_there_was_when_it_began_and_no_more() {
+    let thorough = Situation { effort: Effort::Thorough, ..quiet() };
+    assert_eq!(flush_reason(&thorough), Some(FlushReason::Thorough));
+    let flushed = Situation { flush_to: Revision(50), ..thorough.clone() };
+    assert_eq!(next(&flushed), None);
+    let mut too_much = flushed;
+    too_much.staged.bytes = 100;
+    assert_eq!(flush_reason(&too_much), Some(FlushReason::Bytes(100)));
+}
+
+#[test]
+fn what_comes_after_a_thorough_compaction_began_gets_no_more_than_the_usual() {
+    let mut goal = Goal::new(Effort::Thorough, Revision(60));
+    let floors = [50, 59, 65, 65, 80, 90].map(|floor| goal.effort(Revision(floor)));
+    use Effort::{Thorough, Usual};
+    assert_eq!(floors, [Thorough, Thorough, Thorough, Thorough, Usual, Usual]);
+    assert_eq!(Goal::new(Usual, Revision(60)).effort(Revision(50)), Usual);
 }

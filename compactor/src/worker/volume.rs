@@ -19,7 +19,7 @@ use crate::merge::bodies::DroppedBodies;
 use crate::merge::pick::{Effort, Files};
 use crate::options::CompactorOptions;
 use crate::plan::oldest::{Holders, LOG_KEEP, decide_oldest};
-use crate::plan::{self, Action, FlushLimits, Situation, Staged, Step};
+use crate::plan::{self, Action, FlushLimits, Goal, Situation, Staged, Step};
 use crate::progress::{Progress, Reporter};
 use crate::timeline::read_settled;
 use crate::volume::Volume;
@@ -122,9 +122,10 @@ impl VolumeWorker {
     async fn steps(&mut self, claim: &Claim, effort: Effort) -> Work<()> {
         self.resume(claim).await?;
         let mut state = self.mirror.fresh().await?;
+        let mut goal = Goal::new(effort, state.revision);
         let (mut overtaken, open) = (0, OpenFiles::default());
         for _ in 0..MAX_STEPS {
-            let situation = self.gather(&state, &open, effort).await?;
+            let situation = self.gather(&state, &open, &mut goal).await?;
             let Some(step) = plan::next(&situation.as_situation(&state)) else { return Ok(()) };
             tracing::info!(volume = %self.volume.id(), "{step}");
             match self.carry_out(claim, &state, &step).await {
@@ -202,7 +203,7 @@ impl VolumeWorker {
         &self,
         state: &VolumeState,
         open: &OpenFiles,
-        effort: Effort,
+        goal: &mut Goal,
     ) -> Work<Gathered> {
         let level_lists = if state.dropped.is_empty() {
             Vec::new()
@@ -210,7 +211,8 @@ impl VolumeWorker {
             read_level_lists(&self.volume).await?
         };
         Ok(Gathered {
-            effort,
+            effort: goal.effort(state.floor.up_to),
+            flush_to: goal.flush_to(),
             now_ms: self.volume.env.wall_ms(),
             limits: self.limits(),
             removal: self.removal,
@@ -263,7 +265,8 @@ impl VolumeWorker {
     /// What is due, without doing anything.
     pub(crate) async fn dry_run(&self, effort: Effort) -> Work<Vec<Step>> {
         let state = self.mirror.fresh().await?;
-        let gathered = self.gather(&state, &OpenFiles::default(), effort).await?;
+        let mut goal = Goal::new(effort, state.revision);
+        let gathered = self.gather(&state, &OpenFiles::default(), &mut goal).await?;
         Ok(plan::decide_all(&gathered.as_situation(&state)))
     }
 
@@ -271,6 +274,7 @@ impl VolumeWorker {
     pub(crate) fn may_be_due(&self, state: &VolumeState) -> bool {
         let gathered = Gathered {
             effort: Effort::Usual,
+            flush_to: Revision::ZERO,
             now_ms: self.volume.env.wall_ms(),
             limits: self.limits(),
             removal: self.removal,
@@ -292,6 +296,7 @@ impl VolumeWorker {
 /// What was read besides the mirror's state.
 struct Gathered {
     effort: Effort,
+    flush_to: Revision,
     now_ms: u64,
     limits: FlushLimits,
     removal: Option<Revision>,
@@ -310,6 +315,7 @@ impl Gathered {
         });
         Situation {
             effort: self.effort,
+            flush_to: self.flush_to,
             now_ms: self.now_ms,
             staged: staged(state),
             limits: self.limits,
