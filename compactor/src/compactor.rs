@@ -15,8 +15,8 @@ use crate::options::CompactorOptions;
 use crate::plan::Step;
 use crate::tiers::Tiers;
 use crate::worker::lookout::forget_history;
-use crate::worker::store;
 use crate::worker::volume::{Outcome, VolumeWorker};
+use crate::worker::{stopped, store};
 
 /// Tries to compact a volume on which another compactor works.
 const BUSY_TRIES: usize = 20;
@@ -48,9 +48,9 @@ impl Compactor {
     /// Looks after all volumes, those of other hosts too, beside the caller.
     #[must_use]
     pub fn start(self) -> Running {
-        let (stop, stopped) = watch::channel(false);
+        let (stop, told) = watch::channel(false);
         let env = self.tiers.env.clone();
-        let task = env.spawn(async move { self.run(None, &stopped).await });
+        let task = env.spawn(async move { self.run(None, &told).await });
         Running { stop, task }
     }
 
@@ -59,15 +59,29 @@ impl Compactor {
         store::run(&self.tiers, &self.options, only, stop).await;
     }
 
-    /// Does what is due for a volume, until nothing is: with [`Effort::Thorough`] all that is staged is
-    /// flushed, and everything merged. Waits for a while if another compactor is at it.
+    /// Does what is due for a volume, until nothing is: with [`Effort::Thorough`] all that was staged when
+    /// it began is flushed, and everything merged. Waits for a while if another compactor is at it.
     ///
     /// # Errors
     /// `NotFound` when there is no such volume, `Unavailable` when a tier does not answer or another
     /// compactor stays at it, `Corrupt` when stored bytes are not what was written.
     pub async fn compact(&self, volume: VolumeId, effort: Effort) -> Result<()> {
-        let (_stop, stopped) = watch::channel(false);
-        let mut worker = self.worker(volume, stopped).await?;
+        let (_stop, stop) = watch::channel(false);
+        self.compact_until(volume, effort, &stop).await
+    }
+
+    /// As [`Compactor::compact`], but ends when `stop` is set: what is being done then is abandoned, and
+    /// the claim given back.
+    ///
+    /// # Errors
+    /// As [`Compactor::compact`].
+    pub async fn compact_until(
+        &self,
+        volume: VolumeId,
+        effort: Effort,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<()> {
+        let mut worker = self.worker(volume, stop.clone()).await?;
         for _ in 0..BUSY_TRIES {
             let outcome = worker.work(effort).await?;
             if let Some(revision) = worker.take_flushed() {
@@ -80,9 +94,11 @@ impl Compactor {
                     return failure.map_or(Ok(()), |error| Err(error.context(context())));
                 }
                 Outcome::Lost => {}
-                Outcome::Busy => {
-                    self.tiers.env.sleep(self.tiers.env.jittered(BUSY_PAUSE)).await;
-                }
+                Outcome::Busy => tokio::select! {
+                    biased;
+                    () = stopped(stop) => return Ok(()),
+                    () = self.tiers.env.sleep(self.tiers.env.jittered(BUSY_PAUSE)) => {}
+                },
             }
         }
         let message = format!("another compactor is working on the volume: {volume}");
@@ -94,8 +110,8 @@ impl Compactor {
     /// # Errors
     /// As [`Compactor::compact`].
     pub async fn plan(&self, volume: VolumeId, effort: Effort) -> Result<Vec<Step>> {
-        let (_stop, stopped) = watch::channel(false);
-        let worker = self.worker(volume, stopped).await?;
+        let (_stop, stop) = watch::channel(false);
+        let worker = self.worker(volume, stop).await?;
         worker.dry_run(effort).await.map_err(|interrupt| match interrupt {
             Interrupt::Failed(error) => error,
             Interrupt::ClaimLost | Interrupt::Overtaken => {
@@ -104,12 +120,8 @@ impl Compactor {
         })
     }
 
-    async fn worker(
-        &self,
-        volume: VolumeId,
-        stopped: watch::Receiver<bool>,
-    ) -> Result<VolumeWorker> {
-        VolumeWorker::open(self.tiers.volume(volume), self.options.clone(), stopped).await
+    async fn worker(&self, volume: VolumeId, stop: watch::Receiver<bool>) -> Result<VolumeWorker> {
+        VolumeWorker::open(self.tiers.volume(volume), self.options.clone(), stop).await
     }
 }
 

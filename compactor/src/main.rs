@@ -91,7 +91,7 @@ async fn once(
     store: &Store,
     compactor: &Compactor,
     only: Option<&BTreeSet<VolumeName>>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let volumes = store.volumes().await?;
     if let Some(missing) = only.and_then(|only| only.iter().find(|name| !is_among(&volumes, name)))
@@ -103,11 +103,11 @@ async fn once(
     for volume in
         volumes.iter().filter(|volume| only.is_none_or(|only| only.contains(&volume.name)))
     {
-        let compacted = tokio::select! {
-            compacted = compactor.compact(volume.id, Effort::Thorough) => compacted,
-            // What is being done is abandoned, which is safe at any point.
-            _ = stop.wait_for(|stop| *stop) => return outcome,
-        };
+        let compacted = compactor.compact_until(volume.id, Effort::Thorough, &stop).await;
+        if *stop.borrow() {
+            // What was being done was abandoned, which is safe at any point.
+            return outcome.and(compacted);
+        }
         match compacted {
             Ok(()) => tracing::info!(volume = %volume.name, "compacted"),
             Err(error) => {

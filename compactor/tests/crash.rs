@@ -152,3 +152,28 @@ async fn without_history_the_last_request_happens() {
 async fn without_history_the_last_request_does_not_happen() {
     dies_everywhere(14, Keep::Nothing, Last::DoesNot).await;
 }
+
+#[tokio::test]
+async fn a_compaction_that_is_told_to_stop_gives_its_claim_back() {
+    let world = World::new(17);
+    let volume: Volume = world.create(Keep::Forever).await;
+    let keys = world.keys(&volume);
+    let (mut model, mut random) = (Model::default(), Random::new(17));
+    let claims = async || world.count(KeyRange::key(keys.claim())).await;
+    // Wherever it is when it is told: it has the claim from its fourth request on.
+    for k in [8, 12, 16] {
+        model.write(&volume, &mut random, 10).await;
+        let life = Life::until(k, Last::Stalls);
+        let (compactor, id) = (mortal(&world, &life), volume.id());
+        let (stop, told) = tokio::sync::watch::channel(false);
+        let compaction =
+            tokio::spawn(async move { compactor.compact_until(id, Effort::Thorough, &told).await });
+        life.stalled().await;
+        assert_eq!(claims().await, 1, "at request {k}");
+        stop.send_replace(true);
+        compaction.await.unwrap().unwrap();
+        assert_eq!(claims().await, 0, "at request {k}");
+    }
+    world.compactor().compact(volume.id(), Effort::Thorough).await.unwrap();
+    model.check_from(&world.open().await, Revision::ZERO).await;
+}
