@@ -222,7 +222,68 @@ fn nest(compares: usize, ops: Vec<Op>) -> Work<Vec<Op>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use pagestore::Env;
+    use pagestore::internal::blob::BlobStore;
+    use pagestore::internal::meta::MetaStore;
+    use pagestore::internal::meta::embedded::EmbeddedStore;
+    use pagestore::internal::meta::keys::StoreKeys;
+    use pagestore::internal::meta::records::VolumeRecord;
+    use pagestore::internal::meta::txn;
+    use pagestore::internal::mirror;
+    use pagestore::internal::types::{HashSecret, Keep, PageSize, SECRET_BYTES, VolumeId};
+
     use super::*;
+    use crate::merge::testing::entry;
+    use crate::volume::Volume;
+
+    #[tokio::test]
+    async fn who_lost_the_claim_publishes_nothing_though_all_else_is_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::seeded(1);
+        let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
+        let blobs = BlobStore::new(Arc::new(InMemory::new()), "memory:", env.clone());
+        let keys = StoreKeys::new("").volume(VolumeId(1));
+        let volume = Volume { meta: meta.clone(), blobs, env, keys: keys.clone() };
+        let record = VolumeRecord {
+            page_size: PageSize::DEFAULT,
+            keep: Keep::Nothing,
+            created_ms: 0,
+            secret: HashSecret::new([1; SECRET_BYTES]),
+            parent: None,
+        };
+        let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
+        meta.txn(create).await.unwrap();
+        let listed = entry(1, 1, 0..=9);
+        let key = keys.file(listed.place());
+        let then = vec![Op::put(key.clone(), listed.encode(keys.suffix(&key)))];
+        meta.txn(Txn { then, ..Txn::default() }).await.unwrap();
+        let state = mirror::load(meta.as_ref(), &keys).await.unwrap();
+        let moves = || Edit {
+            outputs: vec![FileEntry { level: 2, ..listed.clone() }],
+            inputs: vec![listed.place()],
+            floor: None,
+        };
+
+        // The claim is lost and taken by another, whose first request has yet to come.
+        let lost = Claim::take(&volume, "lost").await.unwrap().unwrap();
+        let upload = Upload::begin(&lost, state.revision).await.unwrap();
+        meta.lease_revoke(lost.lease()).await.unwrap();
+        let held = Claim::take(&volume, "held").await.unwrap().unwrap();
+        let refused = upload.publish(&lost, &state, moves()).await;
+        assert!(matches!(refused, Err(Interrupt::ClaimLost)), "{refused:?}");
+        let now = mirror::load(meta.as_ref(), &keys).await.unwrap();
+        assert_eq!(now.levels.files().map(|file| file.level).collect::<Vec<_>>(), [1]);
+
+        held.end().await.unwrap();
+        let upload = Upload::begin(&held, state.revision).await.unwrap();
+        upload.publish(&held, &state, moves()).await.unwrap();
+        let now = mirror::load(meta.as_ref(), &keys).await.unwrap();
+        assert_eq!(now.levels.files().map(|file| file.level).collect::<Vec<_>>(), [2]);
+    }
 
     fn ops(count: usize) -> Vec<Op> {
         (0..count).map(|n| Op::delete(n.to_be_bytes().to_vec())).collect()
