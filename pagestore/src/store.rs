@@ -429,8 +429,9 @@ fn check_record(
         return Err(Error::invalid(format!(
             "this etcd is not the one that the store was made on: it was restored from a backup, or rebuilt; commits \
              since the backup would be lost, and files newer than it deleted. Restore it with \
-             `etcdutl snapshot restore --bump-revision 1000000000 --mark-compacted`, check the volumes with \
-             `pagestore-cli verify`, then delete the store's record to accept it (cluster {:016x}, made on {:016x})",
+             `etcdutl snapshot restore --bump-revision 1000000000 --mark-compacted` while \
+             nobody uses it, see what is lost with `pagestore-cli store accept-restore`, and accept it by the same with \
+             `--yes` (cluster {:016x}, made on {:016x})",
             cluster_id, record.cluster_id
         )));
     }

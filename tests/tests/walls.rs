@@ -69,6 +69,7 @@ const PAGESTORE: &[Wall] = &[
             "mirror", "session", "snapshot", "types", "volume",
         ],
     ),
+    wall("restore", &["blob", "connect", "env", "error", META, "mirror", "types"]),
     // On top of the front door, as users are: nothing above is built on these.
     wall(
         "inspect",

@@ -11,6 +11,7 @@ mod import;
 mod levels;
 mod log;
 mod page;
+mod store;
 mod verify;
 mod volume;
 mod watch;
@@ -31,6 +32,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
 async fn dispatch(context: &mut Context, command: Command) -> Outcome {
     match command {
         Command::Volume(args) => volume::run(context, args).await,
+        Command::Store(args) => store::run(context, args).await,
         Command::Import(args) => import::run(context, args).await,
         Command::Export(args) => export::run(context, args).await,
         Command::Page(args) => page::run(context, args).await,

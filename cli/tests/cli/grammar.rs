@@ -6,6 +6,7 @@ fn every_command_explains_itself_and_the_exit_codes() {
     let help = cli.ok(&["--help"]);
     let commands = [
         "volume",
+        "store",
         "import",
         "export",
         "page",
@@ -35,6 +36,7 @@ fn usage_errors_exit_with_2() {
         &[][..],
         &["nonsense"],
         &["volume"],
+        &["store"],
         &["volume", "create"],
         &["volume", "create", "v", "--page-size", "1000"],
         &["volume", "create", "v", "--page-size", "huge"],
@@ -80,6 +82,7 @@ fn looking_makes_no_store() {
         &["verify", "v"],
         &["compact", "v"],
         &["volume", "delete", "v"],
+        &["store", "accept-restore", "--yes"],
     ] {
         let error = cli.fails(args, 3);
         assert!(error.contains("no store"), "{error}");

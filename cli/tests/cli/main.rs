@@ -8,4 +8,5 @@ mod grammar;
 mod harness;
 mod import_export;
 mod inspect;
+mod restore;
 mod scale;

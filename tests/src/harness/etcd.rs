@@ -117,6 +117,28 @@ impl EtcdServer {
         self.wait_ready().unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// Saves a backup of its data to `file`.
+    pub fn save_snapshot(&self, file: &Path) {
+        let endpoint = format!("{}://{}", self.node.scheme, self.endpoint());
+        run(etcdctl().args(["--endpoints", &endpoint, "snapshot", "save"]).arg(file));
+    }
+
+    /// Restores the backup in `file` in the place of its data, as a new cluster, and starts it again.
+    pub fn restore_snapshot(&mut self, file: &Path) {
+        self.kill9();
+        let data = self.dir.path().join("data");
+        std::fs::remove_dir_all(&data).expect("its data");
+        let peer = format!("http://127.0.0.1:{}", self.node.peer);
+        run(etcdctl()
+            .args(["snapshot", "restore"])
+            .arg(file)
+            .args(["--name", &self.node.name, "--initial-cluster", &self.node.cluster])
+            .args(["--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster-token", "restored", "--data-dir"])
+            .arg(data));
+        self.restart();
+    }
+
     fn restart_unready(&mut self) {
         self.kill9();
         self.launch().unwrap_or_else(|error| panic!("{error}"));
@@ -151,6 +173,19 @@ impl EtcdServer {
         };
         self.process.as_mut().expect("it was launched").wait_ready(healthy)
     }
+}
+
+fn etcdctl() -> Command {
+    let mut command = Command::new(installed("etcdctl"));
+    command.env("ETCDCTL_API", "3");
+    command
+}
+
+/// Runs a command to success.
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}: {said}", output.status);
 }
 
 impl Node {
