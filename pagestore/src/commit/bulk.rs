@@ -10,10 +10,10 @@ use crate::file::{
     BuiltFile, CommitKind, CommitRecord, FileEntry, FileIdentity, FileParams, FileWriter, Origin,
     SizeChange,
 };
-use crate::meta::MetaError;
 use crate::meta::keys::VolumeKeys;
 use crate::meta::records::Intent;
 use crate::meta::txn::{self, FilePut};
+use crate::meta::{KeyRange, MetaError, RangeRequest};
 use crate::mirror::scan;
 use crate::types::{CommitId, FileId, Revision};
 
@@ -93,14 +93,22 @@ impl Drop for BulkFiles {
 }
 
 async fn give_up(core: &Core, entry: &FileEntry) {
-    let given_up = core.meta.txn(txn::give_up(&core.keys, entry.id)).await;
-    if !given_up.is_ok_and(|response| response.succeeded) {
+    let Ok(response) = core.meta.txn(txn::give_up(&core.keys, entry.id)).await else { return };
+    // Without its intent it was published, or it is for the compactor to find: unless the volume was
+    // erased before the upload came to its end. Then nobody looks for it any more.
+    if !response.succeeded && !is_deleted(core).await {
         return;
     }
     let name = ObjectName { volume: core.keys.id(), named_at: entry.named_at, file: entry.id };
     if let Err(error) = core.blobs.delete(&name).await {
         tracing::debug!(%error, "an unpublished file was left to the compactor");
     }
+}
+
+/// True when the volume was deleted for certain; it never comes back.
+async fn is_deleted(core: &Core) -> bool {
+    let metadata = RangeRequest::new(KeyRange::key(core.keys.metadata()));
+    core.meta.range(metadata).await.is_ok_and(|found| found.kvs.is_empty())
 }
 
 /// Writes all pages of a transaction into files, and uploads these: data before metadata.

@@ -9,7 +9,7 @@ use crate::error::ErrorKind;
 use crate::meta::embedded::EmbeddedStore;
 use crate::meta::keys::{StoreKeys, VolumeKeys};
 use crate::meta::records::{Floor, Oldest, Record};
-use crate::meta::{MetaStore, Txn};
+use crate::meta::{MetaStore, Op, Txn};
 use crate::mirror::scan;
 use crate::{
     Env, PageCount, PageNo, PageSize, Result, Revision, Snapshot, Store, StoreOptions, Transaction,
@@ -232,4 +232,26 @@ async fn a_snapshot_that_is_overtaken_before_it_is_held_is_opened_anew() {
     assert_eq!(error.kind(), ErrorKind::Expired);
     let snapshot = Snapshot::open_newest(core, overtaken).await.unwrap();
     assert_eq!(snapshot.page_count(), PageCount(20));
+}
+
+#[tokio::test]
+async fn an_upload_that_outlives_its_volume_takes_its_file_away() {
+    let place = Place::new();
+    let volume = place.create().await;
+    let keys = keys(&volume);
+    let tx = write_many(&volume).await;
+    place.faulty.plan([Fault::Wait]);
+    let commit = tokio::spawn(tx.commit());
+    while place.intents(&keys).await == 0 {
+        assert!(!commit.is_finished(), "without an upload: {:?}", commit.await);
+        tokio::task::yield_now().await;
+    }
+    // Its lease ends, and the volume is deleted and erased as the compactor does it.
+    place.store().await.delete_volume("v").await.unwrap();
+    end_lease(&place, &volume).await;
+    let everything = Op::Delete(keys.everything());
+    place.meta.txn(Txn { then: vec![everything], ..Txn::default() }).await.unwrap();
+    place.faulty.go_on.notify_one();
+    assert_eq!(commit.await.unwrap().unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(place.objects(&volume).await, 0);
 }
