@@ -22,6 +22,7 @@ usage: ./dev.sh COMMAND
   extension    build SQLite's extension; its path is the last line
   demo [FILE]  the main job, start to end, in a directory and then on etcd and S3
   model [ARGS] visit every state of the protocol's models; --wide takes minutes
+  fuzz [ARGS]  feed every decoder what nobody would write; --help lists the arguments
   bench [ARGS] ratios of pagestore over what it is built on; bench --help lists the arguments
   help         this text
 
@@ -249,6 +250,10 @@ model() {
     cargo run --release --quiet -p pagestore-model -- "$@"
 }
 
+fuzz() {
+    cargo run --release --quiet -p pagestore-fuzz -- "$@"
+}
+
 bench() {
     setup
     cargo run --release --quiet -p pagestore-bench -- "$@"
@@ -257,7 +262,7 @@ bench() {
 command=${1:-help}
 [ $# -eq 0 ] || shift
 case $command in
-    setup | lint | up | extension | demo | bench) "$command" "$@" ;;
+    setup | lint | up | extension | demo | model | fuzz | bench) "$command" "$@" ;;
     test) check ;;
     help | -h | --help) help ;;
     *) help >&2; die "unknown command: $command" ;;

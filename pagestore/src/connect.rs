@@ -98,10 +98,13 @@ fn file_url(path: &Path) -> Result<String> {
 
 fn parse(url: &str) -> Result<Location> {
     let Some((scheme, rest)) = url.split_once("://") else {
-        return if url.is_empty() {
-            Err(bad(url, "is empty"))
-        } else {
-            Ok(Location::Directory(url.into()))
+        return match url.split_once(':') {
+            // Nobody means a directory of that name.
+            Some(("etcd" | "etcds" | "file" | "s3", _)) => {
+                Err(bad(url, "has no // after its scheme"))
+            }
+            _ if url.is_empty() => Err(bad(url, "is empty")),
+            _ => Ok(Location::Directory(url.into())),
         };
     };
     match scheme {
@@ -178,11 +181,14 @@ fn decode(part: &str) -> String {
 }
 
 fn bad(url: &str, why: &str) -> Error {
-    // A password has no place in an error.
-    let shown = match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://...@{place}"),
-        _ => url.to_owned(),
-    };
+    // A password has no place in an error, nor has what might be one in a URL that is none.
+    let shown = url.rsplit_once('@').map_or_else(
+        || url.to_owned(),
+        |(hidden, place)| match hidden.split_once("://") {
+            Some((scheme @ ("etcd" | "etcds"), _)) => format!("{scheme}://...@{place}"),
+            _ => format!("...@{place}"),
+        },
+    );
     Error::invalid(format!("the store's URL {why}: {shown:?}"))
 }
 
@@ -196,6 +202,20 @@ mod tests {
             Location::Etcd { endpoints, root, blobs, .. } => (endpoints, root, blobs),
             directory => panic!("{directory:?}"),
         }
+    }
+
+    #[test]
+    fn a_url_that_lacks_its_slashes_is_no_path_and_shows_no_password() {
+        for url in
+            ["etcd:user:secret@host:2379/a", "etcd:/user:secret@host", "s3:pages/a", "file:x"]
+        {
+            let error = parse(url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains("no // after its scheme"), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+        let error = parse("etdc://user:secret@host?blobs=s3://a/b").unwrap_err().to_string();
+        assert!(!error.contains("secret"), "{error}");
     }
 
     #[test]

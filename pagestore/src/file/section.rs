@@ -8,13 +8,16 @@
 use std::cell::RefCell;
 
 use xxhash_rust::xxh3::xxh3_64;
-use zstd::zstd_safe::{CCtx, DCtx, compress_bound};
+use zstd::zstd_safe::{CCtx, DCtx, compress_bound, get_frame_content_size};
 
 use super::error::{FileError, Place};
 use crate::wire::{Cursor, Malformed};
 
 /// Level of everything in files: written once in the background, read often.
 const LEVEL: i32 = 3;
+
+/// Bytes that one byte of zstd's stands for at most: a block of 128 KiB of one value takes four.
+const MAX_RAW_BYTES_PER_BYTE: usize = 128 * 1024 / 4;
 
 /// Bytes of the checksum that a sealed part begins with.
 const CHECKSUM_BYTES: usize = 8;
@@ -86,6 +89,11 @@ pub(super) fn unpack(cursor: &mut Cursor<'_>, max_raw: usize) -> Result<Vec<u8>,
         return Err(cursor.malformed("unpacks to more than it may"));
     }
     let packed = cursor.bytes(packed_len)?;
+    // Memory is taken only for what these bytes can stand for.
+    let stands_for = get_frame_content_size(packed).ok().flatten();
+    if stands_for != Some(raw_len as u64) || raw_len / MAX_RAW_BYTES_PER_BYTE > packed_len {
+        return Err(cursor.malformed("unpacks to another length than it says"));
+    }
     let mut raw = Vec::with_capacity(raw_len);
     let length = CONTEXT
         .with_borrow_mut(|context| context.decompress(&mut raw, packed))
