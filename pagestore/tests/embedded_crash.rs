@@ -452,7 +452,7 @@ async fn fill_the_disk() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, MetaError::NoSpace(_)), "{error:?}");
+    assert!(matches!(error, MetaError::DiskFull(_)), "{error:?}");
     assert!(stored > 10, "{stored}");
     for _ in 0..5 {
         assert!(store.txn(put(stored)).await.is_err());

@@ -9,6 +9,9 @@ use object_store::Error as StoreError;
 
 use crate::error::{Error, ErrorKind};
 
+/// What the system says of a disk that is full, of which the client keeps nothing but the text.
+const DISK_FULL: &str = "No space left on device";
+
 /// Why one attempt at a request failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -36,6 +39,7 @@ impl Failure {
                 matches!(error, StoreError::Generic { .. } | StoreError::JoinError { .. })
                     && !names_bucket(error)
                     && !is_denied(error)
+                    && !says(error, DISK_FULL)
             }
             Failure::TimedOut(_) | Failure::ShortBody { .. } => true,
             Failure::ShortObject { .. } => false,
@@ -93,6 +97,9 @@ fn explain(error: &StoreError) -> (ErrorKind, String) {
         }
         StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => {
             (ErrorKind::Invalid, "the blob store cannot do this")
+        }
+        _ if says(error, DISK_FULL) => {
+            (ErrorKind::Unavailable, "the blob store's disk is full; make room on it")
         }
         _ => (ErrorKind::Unavailable, "the blob store failed"),
     };

@@ -16,9 +16,12 @@ pub enum MetaError {
         /// False only when the request surely had no effect.
         maybe_applied: bool,
     },
-    /// No room is left for puts (etcd's NOSPACE alarm, a full disk). Nothing was applied.
+    /// No room is left for puts (etcd's NOSPACE alarm). Nothing was applied.
     #[error("meta tier out of space: {0}")]
     NoSpace(String),
+    /// No room is left on the disk. Nothing was applied.
+    #[error("the meta tier's disk is full; make room on it: {0}")]
+    DiskFull(String),
     /// Too many operations, a request too large, a key put twice, a key too long: a caller's bug.
     #[error("meta tier refused the request: {0}")]
     Refused(String),
@@ -53,7 +56,9 @@ impl MetaError {
 impl From<MetaError> for Error {
     fn from(error: MetaError) -> Error {
         let kind = match &error {
-            MetaError::Unavailable { .. } | MetaError::Denied(_) => ErrorKind::Unavailable,
+            MetaError::Unavailable { .. } | MetaError::Denied(_) | MetaError::DiskFull(_) => {
+                ErrorKind::Unavailable
+            }
             MetaError::NoSpace(_) => ErrorKind::Backpressure,
             MetaError::Refused(_) | MetaError::FutureRevision => ErrorKind::Invalid,
             MetaError::Compacted { .. } | MetaError::LeaseNotFound => ErrorKind::Expired,

@@ -70,7 +70,7 @@ impl Fault {
 pub(super) fn io_error(what: &str, error: &io::Error) -> MetaError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            MetaError::NoSpace(format!("{what}: {error}"))
+            MetaError::DiskFull(format!("{what}: {error}"))
         }
         _ => not_applied(format!("{what}: {error}")),
     }

@@ -72,7 +72,7 @@ impl Tree {
         match Fault::from(error) {
             // The tree reports a write cut short by a full disk as a plain I/O error.
             Fault::Meta(MetaError::Unavailable { message, .. }) if self.is_disk_full() => {
-                MetaError::NoSpace(format!("{message} (disk full)")).into()
+                MetaError::DiskFull(message).into()
             }
             Fault::Meta(MetaError::Unavailable { message, .. }) => {
                 not_applied(format!("{message} (write or sync of a commit failed)")).into()
@@ -165,6 +165,7 @@ fn opening(dir: &Path, error: MetaError) -> MetaError {
             MetaError::Unavailable { message: format!("{dir}: {message}"), maybe_applied }
         }
         MetaError::NoSpace(message) => MetaError::NoSpace(format!("{dir}: {message}")),
+        MetaError::DiskFull(message) => MetaError::DiskFull(format!("{dir}: {message}")),
         MetaError::Refused(message) => MetaError::Refused(format!("{dir}: {message}")),
         MetaError::Corrupt(message) => MetaError::Corrupt(format!("{dir}: {message}")),
         error => error,
