@@ -1,5 +1,7 @@
 //! Bad input is refused with a message and an exit code, and changes nothing.
 
+use pagestore_tests::harness::TestStore;
+
 use crate::harness::{Cli, pages};
 
 /// A store with one volume `v` of 20 pages of 512 bytes.
@@ -223,4 +225,27 @@ fn a_url_that_makes_no_sense_is_refused() {
     let url = format!("etcd://127.0.0.1:1/root?blobs=file://{unreachable}");
     let error = cli.fails(&["--store", &url, "volume", "list"], 1);
     assert!(error.contains("meta tier unavailable"), "{error}");
+}
+
+#[test]
+fn etcd_that_is_gone_and_a_bucket_that_is_not_there_have_their_exit_codes() {
+    let place = TestStore::servers();
+    let elsewhere = place.url().replace("s3://pages/", "s3://no-such-bucket/");
+    // Another store on the same etcd.
+    let elsewhere = elsewhere.replace("/test?", "/other?");
+    let mut cli = Cli::on(place);
+    let image = cli.file("image", &pages(2000, 1));
+    let error = cli.fails(&["--store", &elsewhere, "volume", "create", "v"], 3);
+    assert!(error.contains("no-such-bucket") && error.contains("does not exist"), "{error}");
+    cli.ok(&["import", "v", &image, "--page-size", "512"]);
+
+    cli.place().etcd().unwrap().kill9();
+    for args in
+        [&["log", "v"][..], &["export", "v", "-"], &["import", "v", &image], &["verify", "v"]]
+    {
+        let error = cli.fails(args, 1);
+        assert!(error.contains("meta tier unavailable"), "{args:?}: {error}");
+    }
+    cli.place().etcd().unwrap().restart();
+    assert!(cli.ok_bytes(&["export", "v", "-"]) == pages(2000, 1));
 }

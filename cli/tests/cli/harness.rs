@@ -25,6 +25,11 @@ impl Cli {
         Cli { place: Some(place), ..Cli::new() }
     }
 
+    /// Where the store is, when it is on servers.
+    pub(crate) fn place(&mut self) -> &mut TestStore {
+        self.place.as_mut().expect("it is on servers")
+    }
+
     /// A path in the directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

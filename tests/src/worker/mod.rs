@@ -1,6 +1,8 @@
 //! What a worker process does, and how a test starts one.
 
 mod compact;
+mod fill;
+mod hold;
 mod import;
 pub mod rewrite;
 
@@ -10,6 +12,8 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 pub use compact::{Compact, tiers};
+pub use fill::Fill;
+pub use hold::Hold;
 pub use import::Import;
 pub use rewrite::Rewrite;
 
@@ -27,6 +31,10 @@ pub enum Role {
     Import(Import),
     /// Makes one large commit after another.
     Rewrite(Rewrite),
+    /// Holds a snapshot.
+    Hold(Hold),
+    /// Fills its disk.
+    Fill(Fill),
 }
 
 /// Does it.
@@ -36,6 +44,8 @@ pub async fn run(role: Role) {
         Role::Compact(work) => compact::run(work).await,
         Role::Import(work) => import::run(work).await,
         Role::Rewrite(work) => rewrite::run(work).await,
+        Role::Hold(work) => hold::run(work).await,
+        Role::Fill(work) => fill::run(work).await,
     }
 }
 
