@@ -447,15 +447,9 @@ fn check_record(
 
 /// Asks the meta tier now and then how full it is, while commits are being made.
 async fn watch_usage(meta: Arc<dyn MetaStore>, env: Env, used_bytes: Arc<AtomicU64>) {
-    let mut seen = None;
     loop {
-        // The revision stands still while nobody writes; then there is nothing to learn.
-        match meta.status().await {
-            Ok(status) if seen != Some(status.revision) => {
-                seen = Some(status.revision);
-                used_bytes.store(status.used_bytes, Ordering::Relaxed);
-            }
-            _ => {}
+        if let Ok(status) = meta.status().await {
+            used_bytes.store(status.used_bytes, Ordering::Relaxed);
         }
         env.sleep(USAGE_TICK).await;
     }

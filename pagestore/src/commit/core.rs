@@ -31,7 +31,8 @@ pub(crate) struct Core {
     pub(crate) reader: Reader,
     pub(crate) group: Arc<Group>,
     pub(crate) limits: Limits,
-    /// Bytes in use in the meta tier, as last heard; shared by the volumes of a store.
+    /// Bytes in use in the meta tier, as last heard, and what was staged since; shared by the volumes of a
+    /// store.
     pub(crate) used_bytes: Arc<AtomicU64>,
 }
 
@@ -42,7 +43,16 @@ pub(crate) struct Limits {
     pub(crate) meta_quota_bytes: u64,
 }
 
+/// What the meta tier takes for a byte staged, about: with keys, history and pages that are half full.
+const OVERHEAD: u64 = 2;
+
 impl Core {
+    /// Counts what is about to be staged, until the meta tier is asked again how full it is: a busy
+    /// process would fill it in between.
+    pub(crate) fn count_staged(&self, bytes: u64) {
+        self.used_bytes.fetch_add(bytes.saturating_mul(OVERHEAD), Ordering::Relaxed);
+    }
+
     pub(crate) fn budget(&self, state: &VolumeState) -> Budget {
         Budget {
             staged: state.staged_bytes,

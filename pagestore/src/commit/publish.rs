@@ -204,6 +204,9 @@ impl Publication {
                     true => Way::Bulk,
                     false => core.budget(core.mirror.state()?.as_ref()).admit(bytes as u64)?,
                 };
+                if let Way::Staged(_) = way {
+                    core.count_staged(bytes as u64);
+                }
                 match way {
                     // Even a sleep of nothing may take a tick of the timer.
                     Way::Staged(pause) if pause.is_zero() => {}

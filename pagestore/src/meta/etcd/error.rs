@@ -72,8 +72,8 @@ fn decode_status(status: &Status, effect: Effect) -> MetaError {
         Code::OutOfRange if effect == Effect::Repeatable => MetaError::Refused(text()),
         Code::ResourceExhausted if message.contains("space exceeded") => {
             MetaError::NoSpace(format!(
-                "etcd's quota (--quota-backend-bytes) is reached; compact its history, defragment it and \
-             disarm its alarm, then have a compactor run ({})",
+                "etcd's quota (--quota-backend-bytes) is reached; see what fills it, compact its history, \
+             defragment it and disarm its alarm ({})",
                 text()
             ))
         }
