@@ -1,6 +1,6 @@
 //! etcd is away, does not answer, has no leader, is full, or has forgotten.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pagestore::internal::meta::{KeyRange, MetaError, MetaStore as _, RangeRequest};
 use pagestore::{
@@ -153,7 +153,7 @@ async fn small() -> (EtcdServer, TempDir, Store) {
 }
 
 /// Commits noise until it is refused; gives how many commits were made before, and the refusal.
-async fn fill(volume: &Volume, first: u64, pause: Duration) -> (u64, pagestore::Error) {
+async fn fill(volume: &Volume, first: u64) -> (u64, pagestore::Error) {
     for commit in first.. {
         let mut tx = volume.begin().await.unwrap();
         for page in 0..STAGED {
@@ -162,7 +162,6 @@ async fn fill(volume: &Volume, first: u64, pause: Duration) -> (u64, pagestore::
         if let Err(error) = tx.commit().await {
             return (commit, error);
         }
-        tokio::time::sleep(pause).await;
     }
     unreachable!()
 }
@@ -175,26 +174,36 @@ async fn check_filled(volume: &Volume, commits: u64) {
     }
 }
 
-async fn compact(store: &Store, volume: &Volume) {
+async fn compact(store: &Store, volume: &Volume) -> pagestore::Result<()> {
     let compactor = Compactor::new(Tiers::from(store), CompactorOptions::default());
-    compactor.compact(volume.id(), Effort::Thorough).await.unwrap();
+    in_time(compactor.compact(volume.id(), Effort::Thorough)).await
+}
+
+/// Takes back the alarm that etcd is full, of each member that raised it.
+async fn disarm(client: &mut etcd_client::Client) {
+    use etcd_client::{AlarmAction, AlarmOptions, AlarmType};
+    let raised = client.alarm(AlarmAction::Get, AlarmType::Nospace, None).await.unwrap();
+    for alarm in raised.alarms() {
+        let mut member = AlarmOptions::new();
+        member.with_member(alarm.member_id());
+        client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(member)).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn near_the_quota_commits_are_refused_while_a_compactor_still_has_room() {
     let (etcd, _blobs, store) = small().await;
     let volume = store.create_volume("v", VolumeOptions::default()).await.unwrap();
-    // Slowly, as how full etcd is is asked for every few seconds.
-    let (commits, error) = fill(&volume, 0, Duration::from_millis(60)).await;
+    let (commits, error) = fill(&volume, 0).await;
     assert_eq!(error.kind(), ErrorKind::Backpressure, "{error}");
     assert!(error.to_string().contains("of the quota used"), "{error}");
     assert!(error.to_string().contains(&QUOTA.to_string()), "{error}");
     assert!(etcd.connect().await.status().await.unwrap().size_bytes < QUOTA);
-    compact(&store, &volume).await;
+    compact(&store, &volume).await.unwrap();
     check_filled(&volume, commits).await;
-    let (mut tries, begun) = (0, std::time::Instant::now());
+    let (mut tries, begun) = (0, Instant::now());
     loop {
-        let (now, error) = fill(&volume, commits, Duration::ZERO).await;
+        let (now, error) = fill(&volume, commits).await;
         if now > commits {
             check_filled(&volume, now).await;
             break;
@@ -210,31 +219,40 @@ async fn near_the_quota_commits_are_refused_while_a_compactor_still_has_room() {
 async fn a_full_etcd_names_its_quota_and_goes_on_once_it_is_defragmented() {
     let (etcd, _blobs, store) = small().await;
     let volume = store.create_volume("v", VolumeOptions::default()).await.unwrap();
-    let (commits, error) = fill(&volume, 0, Duration::ZERO).await;
+    let mut commits = 0;
+    while commits < 20 {
+        let mut tx = volume.begin().await.unwrap();
+        let pages = commits * STAGED..(commits + 1) * STAGED;
+        pages.for_each(|page| tx.write(PageNo(page), noise(commits)).unwrap());
+        tx.commit().await.unwrap();
+        commits += 1;
+    }
+    // Something else fills it.
+    let mut client = etcd_client::Client::connect([etcd.endpoint()], None).await.unwrap();
+    let mut others = 0;
+    while client.put(format!("others/{others}"), vec![7; 100 << 10], None).await.is_ok() {
+        others += 1;
+    }
+    let (_, error) = fill(&volume, commits).await;
     assert_eq!(error.kind(), ErrorKind::Backpressure, "{error}");
     assert!(error.to_string().contains("quota"), "{error}");
+    let error = compact(&store, &volume).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Backpressure, "{error}");
+    assert!(error.to_string().contains("--quota-backend-bytes"), "{error}");
     check_filled(&volume, commits).await;
 
     // What README.md says to do.
-    let mut client = etcd_client::Client::connect([etcd.endpoint()], None).await.unwrap();
+    let all = etcd_client::DeleteOptions::new().with_prefix();
+    client.delete("others/", Some(all)).await.unwrap();
     let now = client.get("none", None).await.unwrap().header().unwrap().revision();
     let physical = etcd_client::CompactionOptions::new().with_physical();
     client.compact(now, Some(physical)).await.unwrap();
     client.defragment().await.unwrap();
-    let alarms = client
-        .alarm(etcd_client::AlarmAction::Get, etcd_client::AlarmType::Nospace, None)
-        .await
-        .unwrap();
-    for alarm in alarms.alarms() {
-        let mut member = etcd_client::AlarmOptions::new();
-        member.with_member(alarm.member_id());
-        let disarm = etcd_client::AlarmAction::Deactivate;
-        client.alarm(disarm, etcd_client::AlarmType::Nospace, Some(member)).await.unwrap();
-    }
-    compact(&store, &volume).await;
+    disarm(&mut client).await;
+    compact(&store, &volume).await.unwrap();
     check_filled(&volume, commits).await;
-    let begun = std::time::Instant::now();
-    while fill(&volume, commits, Duration::ZERO).await.0 == commits {
+    let begun = Instant::now();
+    while fill(&volume, commits).await.0 == commits {
         assert!(begun.elapsed() < PATIENCE, "there is never room again");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
