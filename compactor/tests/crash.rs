@@ -18,6 +18,8 @@ use pagestore::internal::mirror;
 use pagestore::{Keep, Revision, Volume};
 use pagestore_compactor::{Compactor, CompactorOptions, Effort, Tiers};
 
+/// Far longer than stopping takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// More requests than any compaction here makes.
 const MAX_CALLS: u64 = 1_000;
 
@@ -171,7 +173,8 @@ async fn a_compaction_that_is_told_to_stop_gives_its_claim_back() {
         life.stalled().await;
         assert_eq!(claims().await, 1, "at request {k}");
         stop.send_replace(true);
-        compaction.await.unwrap().unwrap();
+        let ended = tokio::time::timeout(PATIENCE, compaction).await;
+        ended.expect("it goes on").unwrap().unwrap();
         assert_eq!(claims().await, 0, "at request {k}");
     }
     world.compactor().compact(volume.id(), Effort::Thorough).await.unwrap();

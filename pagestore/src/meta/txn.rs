@@ -29,8 +29,10 @@ const OWN_COMPARES: usize = 6;
 pub const MAX_FILES: usize = 96;
 /// Ranges of pages that a commit of files compares at most, to leave room for theirs.
 pub const MAX_FILE_GUARD_RANGES: usize = 16;
-/// Puts of staged pages and pointers that fit into one commit.
-pub const MAX_STAGED_PUTS: usize = NESTED_PUTS * MAX_NESTED;
+/// Puts that one commit may have in all.
+const MAX_PUTS: usize = NESTED_PUTS * MAX_NESTED;
+/// Puts of staged pages and pointers that fit into one commit, beside its own and its barriers.
+pub const MAX_STAGED_PUTS: usize = MAX_PUTS - (OWN_PUTS + 1) * MAX_PARTS;
 /// Bytes of keys and values that one commit may put: the rest of the request is room for framing.
 pub const MAX_COMMIT_BYTES: usize = MAX_REQUEST_BYTES - (MAX_REQUEST_BYTES >> 2);
 /// Bytes that each operation costs beside its key and value.
@@ -275,15 +277,16 @@ pub fn guard_budget(parts: usize) -> usize {
 /// True when a commit of these parts fits into one transaction.
 #[must_use]
 pub fn fits(parts: &[CommitPart]) -> bool {
-    let puts: usize = parts.iter().map(CommitPart::put_count).sum();
+    let staged: usize = parts.iter().map(CommitPart::put_count).sum();
     let bytes: usize = parts.iter().map(CommitPart::bytes).sum();
     let compares: usize = parts.iter().map(CommitPart::compare_count).sum();
     // The barrier, too.
-    let puts = puts + (OWN_PUTS + 1) * parts.len();
+    let puts = staged + (OWN_PUTS + 1) * parts.len();
     let outer = compares.max(MAX_NESTED);
     compares <= MAX_TXN_OPS
         && (puts <= MAX_TXN_OPS || puts <= outer * nested_puts(compares))
-        && puts <= MAX_STAGED_PUTS
+        && staged <= MAX_STAGED_PUTS
+        && puts <= MAX_PUTS
         && bytes <= MAX_COMMIT_BYTES
 }
 
@@ -541,7 +544,7 @@ mod tests {
 
     #[test]
     fn the_largest_commit_keeps_within_the_limit_of_operations() {
-        for pages in [1, 60, 63, 64, 65, 1500, (MAX_STAGED_PUTS / 2) as u64 - 2] {
+        for pages in [1, 60, 63, 64, 65, 1500, (MAX_STAGED_PUTS / 2) as u64] {
             let part = part(pages, 100);
             assert!(fits(std::slice::from_ref(&part)), "{pages}");
             assert!(deepest(&commit(&[part])) <= MAX_TXN_OPS, "{pages}");
