@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Flushes what is staged and merges until nothing is due.
     Compact(CompactArgs),
+    /// Runs SQL on a volume, which is made if there is none: a script, or a small prompt.
+    Sql(SqlArgs),
     /// Shows commits as they come, until it is interrupted.
     Watch(WatchArgs),
     /// Does the main job, start to end, and explains it.
@@ -175,6 +177,20 @@ pub(crate) struct LogArgs {
     /// At most so many commits; all by default.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SqlArgs {
+    /// The volume.
+    pub(crate) name: String,
+    /// A file of SQL statements; `-` is standard input. Without one a prompt, if there is a terminal.
+    pub(crate) file: Option<PathBuf>,
+    /// Reads the database as it was at this revision.
+    #[arg(long, value_name = "REVISION", value_parser = parse_revision)]
+    pub(crate) at: Option<Revision>,
+    /// Changes nothing.
+    #[arg(long)]
+    pub(crate) read_only: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -57,6 +57,11 @@ impl Failure {
         Failure { code: 4, message: message.into() }
     }
 
+    /// Another writer was first.
+    pub(crate) fn overtaken(message: impl Into<String>) -> Failure {
+        Failure { code: 6, message: message.into() }
+    }
+
     /// A check of the demo failed.
     pub(crate) fn check(message: impl Into<String>) -> Failure {
         Failure { code: 9, message: message.into() }
@@ -89,6 +94,12 @@ impl Failure {
             eprintln!("error: {}", line.join(" "));
         }
         ExitCode::from(self.code)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "error: {}", self.message)
     }
 }
 

@@ -107,11 +107,31 @@ pub(crate) enum Work {
     /// Written to, not committed.
     Open(Box<Change>),
     /// Complete; waits for the other databases of its transaction.
-    Prepared(Box<Change>),
+    Prepared(Box<Change>, Awaited),
     /// Committed; what it wrote is not in `base`.
     Done(Box<Done>),
     /// The commit failed: nothing that comes before the unlock counts.
     Failed,
+}
+
+/// What a database that is prepared waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// The deletion of the super-journal.
+    SuperJournal,
+    /// The last SYNC among the databases of its connection.
+    Siblings,
+}
+
+/// What a SYNC means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Completed {
+    /// There is something to commit.
+    Something,
+    /// Nothing was changed.
+    Nothing,
+    /// A transaction that failed was rolled back.
+    RolledBack,
 }
 
 /// A transaction, and what its page 1 says.
@@ -265,7 +285,7 @@ impl Database {
             match self.work {
                 Work::Done(_) | Work::Idle => {}
                 // What SQLite keeps of it in its cache is not to be trusted.
-                Work::Open(_) | Work::Prepared(_) | Work::Failed => {
+                Work::Open(_) | Work::Prepared(..) | Work::Failed => {
                     (self.work, self.seen) = (Work::Idle, None);
                 }
             }
@@ -364,7 +384,7 @@ impl Database {
         let failed = Failure::io(ffi::SQLITE_IOERR_READ);
         let counter = self.counter;
         let (content, counter) = match &mut self.work {
-            Work::Open(change) | Work::Prepared(change) => {
+            Work::Open(change) | Work::Prepared(change, _) => {
                 if !change.transaction.peek_page_count().contains(page) {
                     return Ok(None);
                 }
@@ -421,7 +441,7 @@ impl Database {
     /// The file's length in bytes.
     pub(crate) fn size(&mut self) -> Outcome<u64> {
         let count = match &self.work {
-            Work::Open(change) | Work::Prepared(change) => change.transaction.peek_page_count(),
+            Work::Open(change) | Work::Prepared(change, _) => change.transaction.peek_page_count(),
             Work::Done(done) => done.page_count,
             Work::Idle | Work::Failed => match &self.base {
                 Some(base) => base.page_count(),
@@ -500,7 +520,7 @@ impl Database {
 
     /// The transaction under way, begun now if there is none.
     fn change(&mut self) -> Outcome<&mut Change> {
-        if matches!(self.work, Work::Prepared(_)) {
+        if matches!(self.work, Work::Prepared(..)) {
             // Written to after all: it is being rolled back.
             self.work = Work::Failed;
         }
@@ -556,22 +576,28 @@ impl Database {
 
     // --- committing --------------------------------------------------------------------------------
 
-    /// True while there is something to be committed or rolled back.
-    pub(crate) fn is_unfinished(&self) -> bool {
-        matches!(self.work, Work::Prepared(_) | Work::Failed)
+    /// True when it is prepared, and waits for that.
+    pub(crate) fn awaits(&self, awaited: Awaited) -> bool {
+        matches!(self.work, Work::Prepared(_, what) if what == awaited)
     }
 
-    /// SQLite says that all is written. True when there is something to commit.
-    pub(crate) fn complete(&mut self) -> Outcome<bool> {
+    /// True while there is something to be committed or rolled back.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        matches!(self.work, Work::Prepared(..) | Work::Failed)
+    }
+
+    /// SQLite says that all is written.
+    pub(crate) fn complete(&mut self) -> Outcome<Completed> {
         self.synced = true;
         let change = match &mut self.work {
             Work::Open(change) => change,
-            Work::Prepared(_) => {
+            Work::Prepared(..) => {
                 // A second SYNC of the same transaction plays it back.
                 self.work = Work::Failed;
-                return Ok(false);
+                return Ok(Completed::RolledBack);
             }
-            Work::Idle | Work::Done(_) | Work::Failed => return Ok(false),
+            Work::Failed => return Ok(Completed::RolledBack),
+            Work::Idle | Work::Done(_) => return Ok(Completed::Nothing),
         };
         let transaction = &mut change.transaction;
         // SQLite cuts the file off only after the commit, which is too late for us.
@@ -583,10 +609,10 @@ impl Database {
         let left =
             wait(transaction.forget_unchanged()).map_err(Failure::io(ffi::SQLITE_IOERR_FSYNC));
         match left {
-            Ok(true) => Ok(true),
+            Ok(true) => Ok(Completed::Something),
             Ok(false) => {
                 self.work = Work::Idle;
-                Ok(false)
+                Ok(Completed::Nothing)
             }
             Err(failure) => {
                 self.fail();
@@ -596,16 +622,16 @@ impl Database {
     }
 
     /// Waits for the other databases of the transaction.
-    pub(crate) fn prepare(&mut self) {
+    pub(crate) fn prepare(&mut self, awaited: Awaited) {
         if let Work::Open(change) = std::mem::replace(&mut self.work, Work::Idle) {
-            self.work = Work::Prepared(change);
+            self.work = Work::Prepared(change, awaited);
         }
     }
 
     /// Hands over what is to be committed; `committed` or `fail` must follow.
     pub(crate) fn take(&mut self) -> Option<Ready> {
         let work = std::mem::replace(&mut self.work, Work::Failed);
-        let (Work::Open(change) | Work::Prepared(change)) = work else {
+        let (Work::Open(change) | Work::Prepared(change, _)) = work else {
             self.work = work;
             return None;
         };

@@ -19,6 +19,14 @@ pub fn register() -> Result<(), String> {
     install(Api::linked())
 }
 
+/// True when `sql` ends with a complete statement, as the linked SQLite sees it.
+#[must_use]
+pub fn is_complete(sql: &str) -> bool {
+    let Ok(sql) = std::ffi::CString::new(sql) else { return true };
+    // SAFETY: the text ends with NUL.
+    unsafe { ffi::sqlite3_complete(sql.as_ptr()) != 0 }
+}
+
 /// What a loadable extension's entry point does.
 ///
 /// # Safety

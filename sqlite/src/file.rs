@@ -255,6 +255,13 @@ unsafe extern "C" fn file_control(
     match done {
         Ok(code) => code,
         Err(failure) => {
+            // SAFETY: as in `read`.
+            if op == ffi::SQLITE_FCNTL_SYNC
+                && let Some(Body::Database(handle)) = unsafe { File::body(file) }
+            {
+                // However it failed: SQLite rolls back now, and must not commit by that.
+                handle.lock().fail();
+            }
             if op == ffi::SQLITE_FCNTL_PRAGMA {
                 // SAFETY: of this operation the argument is an array of at least three strings.
                 unsafe { *arg.cast::<*mut c_char>() = api::sqlite_text(&failure.message) };

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use libsqlite3_sys as ffi;
 
-use crate::database::{Database, Promise, Work};
+use crate::database::{Awaited, Completed, Database, Promise};
 use crate::failure::{Failure, Outcome};
 use crate::journal::Content;
 use crate::runtime::wait;
@@ -104,14 +104,18 @@ pub(crate) fn super_journal(name: &str, create: bool) -> Option<Content> {
 /// SQLite says that all of its transaction is written to `handle`: SYNC, with the name of the
 /// super-journal if there is one.
 pub(crate) fn sync(handle: &Handle, super_name: Option<&str>) -> Outcome<()> {
-    let something = handle.lock().complete()?;
     if let Some(name) = super_name
         && let Some(journal) = supers().get_mut(name)
     {
-        if something {
-            handle.lock().prepare();
-            journal.members.push(handle.clone());
+        journal.members.push(handle.clone());
+        let mut database = handle.lock();
+        if database.complete()? == Completed::Something {
+            database.prepare(Awaited::SuperJournal);
         }
+        return Ok(());
+    }
+    let completed = handle.lock().complete()?;
+    if completed == Completed::RolledBack {
         return Ok(());
     }
     let siblings = siblings(handle);
@@ -120,16 +124,16 @@ pub(crate) fn sync(handle: &Handle, super_name: Option<&str>) -> Outcome<()> {
         other.level == ffi::SQLITE_LOCK_EXCLUSIVE && !other.synced
     };
     if siblings.iter().any(waits) {
-        handle.lock().prepare();
+        handle.lock().prepare(Awaited::Siblings);
         return Ok(());
     }
-    commit_prepared(handle, siblings, something)
+    commit_prepared(handle, siblings, completed == Completed::Something)
 }
 
 /// The second phase of a commit: what is still prepared is committed now, because those it waited for had
 /// nothing to write. Too late for SQLite to take an error well, but better than none.
 pub(crate) fn phase_two(handle: &Handle) -> Outcome<()> {
-    if !matches!(handle.lock().work, Work::Prepared(_)) {
+    if !handle.lock().awaits(Awaited::Siblings) {
         return Ok(());
     }
     let siblings = siblings(handle);
@@ -137,8 +141,7 @@ pub(crate) fn phase_two(handle: &Handle) -> Outcome<()> {
 }
 
 fn commit_prepared(handle: &Handle, siblings: Vec<Handle>, own: bool) -> Outcome<()> {
-    let prepared =
-        siblings.into_iter().filter(|other| matches!(other.lock().work, Work::Prepared(_)));
+    let prepared = siblings.into_iter().filter(|other| other.lock().awaits(Awaited::Siblings));
     let mut members: Vec<Handle> = prepared.collect();
     if own {
         members.push(handle.clone());

@@ -45,6 +45,12 @@ pub(crate) fn last_failure() -> Option<Failure> {
     LAST.with(|last| last.borrow().clone())
 }
 
+/// What last failed on this thread, in words: SQLite's own message tells little of it.
+#[must_use]
+pub fn last_error() -> Option<String> {
+    last_failure().map(|failure| failure.message)
+}
+
 /// Runs what SQLite asks for and returns its code. `kind` is the code of what fails by itself.
 pub(crate) fn run(kind: c_int, body: impl FnOnce() -> Outcome<c_int>) -> c_int {
     match attempt(kind, body) {

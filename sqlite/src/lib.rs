@@ -28,6 +28,7 @@ mod vfs;
 mod vtab;
 
 pub use api::Api;
-pub use entry::{load, register};
+pub use entry::{is_complete, load, register};
 #[doc(hidden)]
 pub use guard::fail_call;
+pub use guard::last_error;

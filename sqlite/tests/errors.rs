@@ -7,11 +7,12 @@ use rusqlite::{Connection, OpenFlags};
 
 /// Each is run on a database with 20 rows in `t`, and adds some to both tables in every transaction.
 const SCRIPTS: [&str; 5] = [
-    "insert into t select a, b from t limit 3; insert into u values(1)",
-    "begin; insert into t select a + 100, hex(randomblob(400)) from t; delete from t where a > 110; commit",
-    "pragma cache_size = 2; begin; insert into t select 5, hex(randomblob(600)) from t; savepoint s; \
-     delete from t; rollback to s; insert into u select a from t; commit",
-    "begin; update t set b = hex(randomblob(500)); rollback; delete from t where a = 3; vacuum",
+    "delete from t where rowid > 20; insert into t select a, b from t limit 3; insert into u values(1)",
+    "begin; delete from t where rowid > 20; insert into t select a + 100, hex(randomblob(200)) from t; commit",
+    "pragma cache_size = 2; begin; delete from t where rowid > 20; \
+     insert into t select 5, hex(randomblob(500)) from t limit 8; savepoint s; \
+     delete from t; rollback to s; insert into u select a from t limit 1; commit",
+    "begin; update t set b = hex(randomblob(200)); rollback; delete from t where a = 3; vacuum",
     "attach '$two' as two; begin; insert into two.w values(1); insert into t values(1, 'x'); commit; detach two",
 ];
 

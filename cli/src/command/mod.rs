@@ -11,6 +11,7 @@ mod import;
 mod levels;
 mod log;
 mod page;
+mod sql;
 mod store;
 mod verify;
 mod volume;
@@ -43,6 +44,7 @@ async fn dispatch(context: &mut Context, command: Command) -> Outcome {
         Command::File(args) => file::run(context, args).await,
         Command::Verify(args) => verify::run(context, args).await,
         Command::Compact(args) => compact::run(context, args).await,
+        Command::Sql(args) => sql::run(context, &args),
         Command::Watch(args) => watch::run(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,
         Command::DemoWriter(args) => demo::writer::run(context, args).await,

@@ -17,6 +17,7 @@ fn every_command_explains_itself_and_the_exit_codes() {
         "file",
         "verify",
         "compact",
+        "sql",
         "watch",
         "demo",
         "completions",

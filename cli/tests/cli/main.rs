@@ -10,3 +10,4 @@ mod import_export;
 mod inspect;
 mod restore;
 mod scale;
+mod sql;
