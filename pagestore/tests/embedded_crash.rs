@@ -214,9 +214,9 @@ const READER_THREADS: usize = 3;
 /// killed while they hold or wait for what readers share.
 const READERS: usize = 4;
 /// Kills of readers.
-const READER_KILLS: usize = 250;
+const READER_KILLS: usize = 200;
 /// Reads between two signs of life.
-const READS_A_SIGN: usize = 200;
+const READS_A_SIGN: usize = 50;
 
 /// Reads in short transactions, one after the other, on several threads.
 fn read_until_killed() {
