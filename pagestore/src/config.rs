@@ -16,6 +16,7 @@ pub struct StoreOptions {
     pub disk_cache: Option<DiskCacheOptions>,
     /// Bytes that one volume may have staged in the meta tier: from half of it on large commits go
     /// straight to files, from three quarters on commits are slowed, at all of it they are refused.
+    /// Commits that are under way at the same time may go beyond it by what they stage.
     /// 512 MiB by default.
     pub staged_budget_bytes: u64,
     /// The quota of the meta tier (etcd's `--quota-backend-bytes`): commits are refused at four
