@@ -514,3 +514,35 @@ fn everything_sqlite_can_works_as_on_a_file() {
         assert_eq!(text(&again, "pragma integrity_check"), "ok");
     }
 }
+
+#[test]
+fn a_database_beyond_four_gib_is_read_and_written() {
+    const PAGES: u32 = 70_000;
+    let place = Place::new();
+    let db = place.open("app", "");
+    db.execute_batch("pragma page_size=65536; create table t(a); insert into t values('small')")
+        .unwrap();
+    drop(db);
+    // Most of it never written: zeros, which take no room.
+    let store = pagestore::blocking::Store::open(&place.0.path().display().to_string()).unwrap();
+    let mut tx = store.open_volume("app").unwrap().begin().unwrap();
+    let mut first = tx.read(pagestore::PageNo(0)).unwrap().to_vec();
+    first[28..32].copy_from_slice(&PAGES.to_be_bytes());
+    tx.write(pagestore::PageNo(0), first).unwrap();
+    tx.truncate(pagestore::PageCount(PAGES.into()));
+    tx.commit().unwrap();
+    drop(store);
+    let db = place.open("app", "");
+    db.execute_batch(
+        "insert into t values(zeroblob(300000)); update t set a = a || 'x' where rowid = 1",
+    )
+    .unwrap();
+    db.execute("insert into t values(?)", ["y".repeat(200_000)]).unwrap();
+    let other = place.open("app", "");
+    assert!(number(&other, "pragma page_count") > i64::from(PAGES));
+    assert_eq!(number(&other, "select sum(length(a)) from t"), 500_006);
+    assert_eq!(
+        number(&other, "select count(*) from t where a = replace(hex(zeroblob(100000)), '0', 'y')"),
+        1
+    );
+}
