@@ -133,7 +133,8 @@ check() {
     setup
     lint
     say tests
-    cargo test --workspace
+    # Most tests wait for servers more than they work.
+    RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))} cargo test --workspace
 }
 
 # --- servers ---------------------------------------------------------------------------------------
