@@ -134,7 +134,7 @@ check() {
     lint
     say tests
     # Most tests wait for servers more than they work.
-    RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))} cargo test --workspace
+    RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))} cargo test --workspace --no-fail-fast
 }
 
 # --- servers ---------------------------------------------------------------------------------------
