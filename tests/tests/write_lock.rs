@@ -119,6 +119,8 @@ async fn who_respects_the_lock_waits_for_it(_: &TestStore, store: Store) {
     waiting.write(PageNo(1), page(2)).unwrap();
     waiting.respect_lock();
     let waiting = tokio::spawn(waiting.commit());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!waiting.is_finished(), "it did not wait");
     let mut tx = volume.begin().await.unwrap();
     tx.write(PageNo(0), page(1)).unwrap();
     tx.require_lock(&lock, false);
