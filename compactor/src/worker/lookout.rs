@@ -86,7 +86,12 @@ async fn follow(volume: &Volume, options: &CompactorOptions, stop: &Stop) -> Res
             () = volume.env.sleep(forget) => false,
             changed = worker.mirror().changed(state.revision) => {
                 changed?;
-                volume.env.sleep(SETTLE).await;
+                // Who stops a compactor waits for it, and has just written more often than not.
+                tokio::select! {
+                    biased;
+                    () = stopped(stop) => return Ok(()),
+                    () = volume.env.sleep(SETTLE) => {}
+                }
                 outcome == Outcome::Done && worker.may_be_due(&*worker.mirror().state()?)
             }
         };
