@@ -42,13 +42,14 @@ pub(crate) fn page_count(page: &[u8]) -> Option<u64> {
     get(page, PAGE_COUNT).filter(|count| *count > 0).map(u64::from)
 }
 
-/// The page size that page 1 says, if it is a database's.
+/// The page size that page 1 says, if it is a database's and says one that there is.
 pub(crate) fn page_size(page: &[u8]) -> Option<usize> {
     if !page.starts_with(b"SQLite format 3\0") {
         return None;
     }
     let size = u16::from_be_bytes(page.get(16..18)?.try_into().ok()?);
-    Some(if size == 1 { 65_536 } else { usize::from(size) })
+    let size = if size == 1 { 65_536 } else { usize::from(size) };
+    (size >= 512 && size.is_power_of_two()).then_some(size)
 }
 
 /// What SQLite is shown of a stored page 1.
@@ -141,6 +142,10 @@ mod tests {
         assert_eq!(page_size(&page), Some(65_536));
         page[16..18].copy_from_slice(&[2, 0]);
         assert_eq!(page_size(&page), Some(512));
+        for nonsense in [[0, 0], [0, 255], [1, 0], [3, 0]] {
+            page[16..18].copy_from_slice(&nonsense);
+            assert_eq!(page_size(&page), None);
+        }
         assert_eq!(page_count(&page), None);
         page[31] = 9;
         assert_eq!(page_count(&page), Some(9));

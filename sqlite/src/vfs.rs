@@ -237,10 +237,17 @@ unsafe extern "C" fn delete(
 unsafe extern "C" fn access(
     _vfs: *mut ffi::sqlite3_vfs,
     name: *const c_char,
-    _flags: c_int,
+    flags: c_int,
     found: *mut c_int,
 ) -> c_int {
     run(ffi::SQLITE_IOERR_ACCESS, || {
+        if flags == ffi::SQLITE_ACCESS_READWRITE {
+            // SQLite asks for a directory for temporary files, which are not ours.
+            let vfs = beneath()?;
+            let access = vfs.xAccess.expect("BUG: a VFS without xAccess");
+            // SAFETY: the arguments are SQLite's.
+            return Ok(unsafe { access(std::ptr::from_ref(vfs).cast_mut(), name, flags, found) });
+        }
         // SAFETY: the name is a string.
         let full = unsafe { text(name) }.unwrap_or_default();
         let is_there = group::has_super(&full)
