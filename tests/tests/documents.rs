@@ -15,7 +15,8 @@ fn read(document: &str) -> String {
 
 /// Names of all functions and test programs in the workspace.
 fn names() -> BTreeSet<String> {
-    let members = ["pagestore", "compactor", "sqlite", "cli", "tests", "bench", "model", "fuzz"];
+    let members =
+        ["pagestore", "compactor", "sqlite", "cli", "tests", "bench", "model", "fuzz", "sim"];
     let mut folders: Vec<PathBuf> = members.iter().map(|member| root().join(member)).collect();
     let mut names = BTreeSet::new();
     while let Some(folder) = folders.pop() {

@@ -39,6 +39,9 @@ pub(crate) struct Swept {
     pub(crate) staged_count: usize,
     pub(crate) pointer_count: usize,
     pub(crate) object_count: usize,
+    /// True when changelog entries at or below the floor are left: their removal was never begun, or its
+    /// note is lost.
+    pub(crate) unremoved: bool,
 }
 
 /// What the changelog names, at one revision.
@@ -47,10 +50,12 @@ struct Named {
     read_at: Revision,
     staged: HashSet<Bytes>,
     pages: HashSet<PageNo>,
+    oldest: Option<Revision>,
 }
 
-/// Deletes staged pages and pointers that no changelog entry names.
-pub(crate) async fn sweep_staged(claim: &Claim) -> Work<Swept> {
+/// Deletes staged pages and pointers that no changelog entry names. `floor` is the volume's, or an older
+/// one.
+pub(crate) async fn sweep_staged(claim: &Claim, floor: Revision) -> Work<Swept> {
     let volume = claim.volume();
     let named = read_named(volume).await?;
     let staged =
@@ -60,7 +65,8 @@ pub(crate) async fn sweep_staged(claim: &Claim) -> Work<Swept> {
         volume.keys.parse_pointer(key).is_none_or(|page| named.pages.contains(&page))
     });
     let pointers = pointers.await?;
-    let mut swept = Swept::default();
+    let unremoved = named.oldest.is_some_and(|oldest| oldest <= floor);
+    let mut swept = Swept { unremoved, ..Swept::default() };
     for keys in staged.chunks(BATCH) {
         let guarded = with_pages(volume, keys).await?;
         swept.staged_count += delete(claim, named.read_at, guarded).await?;
@@ -75,6 +81,7 @@ pub(crate) async fn sweep_staged(claim: &Claim) -> Work<Swept> {
 async fn read_named(volume: &Volume) -> Work<Named> {
     let scan = mirror::scan(volume.meta.as_ref(), &volume.keys.commits(), None).await?;
     let mut named = Named { read_at: scan.revision, ..Named::default() };
+    named.oldest = scan.kvs.iter().map(|kv| kv.mod_revision).min();
     for kv in &scan.kvs {
         let ChangelogEntry::Committed(commit) = ChangelogEntry::of(&volume.keys, kv)? else {
             continue;

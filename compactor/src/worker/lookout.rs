@@ -78,12 +78,18 @@ async fn follow(volume: &Volume, options: &CompactorOptions, stop: &Stop) -> Res
         } else {
             waiting = WAIT_PAUSE.0;
         }
-        let forget = history.due_in(volume.env.now()).unwrap_or(LOOK_EVERY);
+        let forget = async {
+            match history.due_in(volume.env.now()) {
+                Some(due) => volume.env.sleep(due).await,
+                // Nothing that could come before the next look, again and again.
+                None => std::future::pending().await,
+            }
+        };
         is_due = tokio::select! {
             biased;
             () = stopped(stop) => return Ok(()),
             () = volume.env.sleep(volume.env.jittered(wait)) => true,
-            () = volume.env.sleep(forget) => false,
+            () = forget => false,
             changed = worker.mirror().changed(state.revision) => {
                 changed?;
                 // Who stops a compactor waits for it, and has just written more often than not.

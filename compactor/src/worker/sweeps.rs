@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use pagestore::Error;
+use pagestore::internal::types::Revision;
 
 use crate::claim::Claim;
 use crate::gc::sweep::{sweep_objects, sweep_staged};
@@ -67,21 +68,24 @@ impl Sweeps {
         }
     }
 
-    /// Sweeps what is due. A failure is kept for whoever asks, and does not end the work.
-    pub(crate) async fn run(&mut self, claim: &Claim) -> Work<()> {
+    /// Sweeps what is due; `floor` is the volume's, or an older one. A failure is kept for whoever asks, and
+    /// does not end the work. True when something up to the floor is still to be removed.
+    pub(crate) async fn run(&mut self, claim: &Claim, floor: Revision) -> Work<bool> {
         let now = claim.volume().env.now();
         let due = self.decide_due(now);
         if due == Due::Nothing {
-            return Ok(());
+            return Ok(false);
         }
         // Each on its own: what one cannot do, the other may.
-        let staged = failure_of(claim, sweep_staged(claim).await).await?;
+        let staged = sweep_staged(claim, floor).await;
+        let unremoved = staged.as_ref().is_ok_and(|swept| swept.unremoved);
+        let staged = failure_of(claim, staged).await?;
         let objects = match due {
             Due::All => failure_of(claim, sweep_objects(claim).await).await?,
             Due::Staged | Due::Nothing => None,
         };
         self.note(now, due, staged.or(objects), claim);
-        Ok(())
+        Ok(unremoved)
     }
 
     fn note(&mut self, now: Instant, due: Due, failure: Option<Error>, claim: &Claim) {

@@ -116,7 +116,12 @@ impl VolumeWorker {
 
     async fn steps_and_sweeps(&mut self, claim: &Claim, effort: Effort) -> Work<()> {
         self.steps(claim, effort).await?;
-        self.sweeps.run(claim).await
+        let floor = self.mirror.state()?.floor.up_to;
+        if self.sweeps.run(claim, floor).await? {
+            self.removal = self.removal.max(Some(floor));
+            self.steps(claim, effort).await?;
+        }
+        Ok(())
     }
 
     async fn steps(&mut self, claim: &Claim, effort: Effort) -> Work<()> {

@@ -167,6 +167,13 @@ impl VolumeKeys {
         KeyRange::span(self.join(&[b"A"]), self.join(&[b"["]))
     }
 
+    /// Of the watched keys those that say where versions are: dropped files, floor and files, and the
+    /// metadata.
+    #[must_use]
+    pub fn whereabouts(&self) -> KeyRange {
+        KeyRange::span(self.join(&[b"D"]), [&self.metadata()[..], &[0]].concat())
+    }
+
     /// The compactor's claim.
     #[must_use]
     pub fn claim(&self) -> Bytes {

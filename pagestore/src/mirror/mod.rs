@@ -85,6 +85,16 @@ impl Mirror {
         self.reach(head).await
     }
 
+    /// The state with every flush, merge and deletion of files that was published before this call, of
+    /// which the head does not tell: for whoever does not find what should be there.
+    ///
+    /// # Errors
+    /// As [`Mirror::fresh`]; `NotFound` when the volume was deleted.
+    pub async fn abreast(&self) -> Result<Arc<VolumeState>> {
+        let published = self.head.read_whereabouts().await?;
+        self.reach(published).await
+    }
+
     /// The state at `revision` or later. To be called with the revision of a change to a watched
     /// key only: of others the watch does not tell.
     ///

@@ -77,7 +77,9 @@ impl Session {
         let shared = Arc::new(shared);
         {
             let mut pin = shared.pin.lock().await;
-            shared.put_pin(&mut pin, state.revision, state.revision).await?;
+            // No revision in particular: the oldest one may have passed the mirror's meanwhile.
+            shared.put_pin(&mut pin, state.revision, Revision::MAX).await?;
+            shared.held.raise(pin.revision, pin.revision);
         }
         let ticking = shared.env.spawn(tick(Arc::downgrade(&shared), shared.env.clone()));
         Ok(Session { shared, _ticking: ticking })

@@ -104,7 +104,7 @@ impl Reader {
     async fn look_again(&self, attempt: usize) -> Result<()> {
         let times = u32::try_from(attempt).unwrap_or(u32::MAX);
         self.env.sleep(self.env.jittered(PAUSE * times)).await;
-        self.mirror.fresh().await.map(drop)
+        self.mirror.abreast().await.map(drop)
     }
 
     /// `missing` says which object was not there, if it is that.
@@ -256,7 +256,7 @@ impl Reader {
             return Ok(Some(content));
         }
         // Flushed since, then: the list of files that has it is at least as new as this answer.
-        let state = self.mirror.fresh().await?;
+        let state = self.mirror.abreast().await?;
         for entry in state.levels.candidates(page) {
             if let Some(found) = self.files.find_by_hash(entry, page, base).await? {
                 return self.files.page(entry, &found).await.map(Some);

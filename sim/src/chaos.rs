@@ -1,0 +1,318 @@
+//! What goes wrong, and when: drawn from the seed.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pagestore::{Keep, StoreOptions};
+use pagestore_compactor::{Compactor, CompactorOptions, Tiers};
+
+use crate::client::{Client, UnderWay, Work};
+use crate::etcd::Backup;
+use crate::link::Weather;
+use crate::process::{Process, Site};
+use crate::random::Random;
+
+/// What a run is to be like.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What clients do.
+    pub work: Arc<Work>,
+    /// Clients at once.
+    pub clients: u64,
+    /// Compactors at once.
+    pub compactors: u64,
+    /// How long things go wrong.
+    pub chaos: Duration,
+    /// Pause between two faults, in milliseconds, at most.
+    pub fault_pause_ms: u64,
+    /// The weather there always is.
+    pub weather: Weather,
+    /// Clocks are wrong by up to so much.
+    pub skew_ms: u64,
+    /// When compactors flush.
+    pub flush: Flush,
+}
+
+/// When compactors flush.
+#[derive(Clone, Copy, Debug)]
+pub struct Flush {
+    bytes: u64,
+    versions: u64,
+    age_s: u64,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn draw(random: &mut Random) -> Plan {
+        let keep = match random.below(4) {
+            0 => Keep::Nothing,
+            1 => Keep::For(Duration::from_secs(random.range(5, 120))),
+            2 => Keep::DEFAULT,
+            _ => Keep::Forever,
+        };
+        let pages = random.pick(&[12, 60, 400]);
+        let work = Work {
+            volumes: random.range(1, 4),
+            keep,
+            pages,
+            hot_pages: random.pick(&[3, 12, pages]),
+            tasks: random.range(1, 4),
+            operations: random.range(30, 90),
+            pause_ms: random.pick(&[5, 200, 2_000]),
+            staged_budget_bytes: random.pick(&[96 << 10, 512 << 20]),
+            page_cache_bytes: random.pick(&[0, 64 << 20]),
+            deletes: random.one_in(4),
+        };
+        let mut share = |most: u64| if random.one_in(2) { 0 } else { random.skewed(most) };
+        let weather = Weather {
+            refused: share(40),
+            request_lost: share(40),
+            answer_lost: share(60),
+            late: share(40),
+            slow: share(100),
+            watch_stalls: share(20),
+            gaps: share(600),
+            blob_fails: share(100),
+            ..Weather::default()
+        };
+        let flush = Flush {
+            bytes: random.pick(&[4 << 10, 24 << 10, 200 << 10]),
+            versions: random.pick(&[8, 60, 1_000]),
+            age_s: random.pick(&[3, 20, 90]),
+        };
+        Plan {
+            work: Arc::new(work),
+            clients: random.range(4, 17),
+            compactors: random.range(2, 4),
+            chaos: Duration::from_secs(random.range(20, 180)),
+            fault_pause_ms: random.pick(&[1_000, 5_000, 20_000]),
+            weather,
+            skew_ms: random.pick(&[0, 3_000, 6 * 3_600_000]),
+            flush,
+        }
+    }
+
+    /// A clock's error.
+    fn draw_skew(&self, site: &Site) -> i64 {
+        let most = self.skew_ms;
+        site.world.draw(|random| random.below(2 * most + 1) as i64 - most as i64)
+    }
+
+    /// Starts a client that does so many operations in each task.
+    #[must_use]
+    pub fn start_client(&self, site: &Site, under_way: &UnderWay, operations: u64) -> Process {
+        let process = site.start(self.draw_skew(site));
+        Client::start(&process, &self.work, under_way, operations);
+        process
+    }
+
+    /// Starts a compactor.
+    #[must_use]
+    pub fn start_compactor(&self, site: &Site) -> Process {
+        let process = site.start(self.draw_skew(site));
+        let options = CompactorOptions {
+            flush_bytes: self.flush.bytes,
+            flush_versions: self.flush.versions,
+            flush_age: Duration::from_secs(self.flush.age_s),
+            owner: format!("process {}", process.id.0),
+            progress: None,
+        };
+        let own = process.clone();
+        process.spawn(async move {
+            // As the sidecar does, started again for as long as it does not come up.
+            let store = loop {
+                match own.open(StoreOptions::default()).await {
+                    Ok(store) => break store,
+                    Err(_) => own.sleep_ms(5_000).await,
+                }
+            };
+            let (stop, stopped) = tokio::sync::watch::channel(false);
+            Compactor::new(Tiers::from(&store), options).run(None, &stopped).await;
+            drop(stop);
+        });
+        process
+    }
+}
+
+/// The processes that live.
+#[derive(Debug, Default)]
+pub struct Crew {
+    clients: Vec<Process>,
+    compactors: Vec<Process>,
+}
+
+impl Crew {
+    /// Starts everybody.
+    #[must_use]
+    pub fn start(plan: &Plan, site: &Site, under_way: &UnderWay) -> Crew {
+        let operations = plan.work.operations;
+        Crew {
+            clients: (0..plan.clients)
+                .map(|_| plan.start_client(site, under_way, operations))
+                .collect(),
+            compactors: (0..plan.compactors).map(|_| plan.start_compactor(site)).collect(),
+        }
+    }
+
+    /// Ends all clients.
+    pub fn end_clients(&mut self, site: &Site) {
+        for client in self.clients.drain(..) {
+            site.world.kill(client.id);
+        }
+    }
+
+    /// Ends all compactors.
+    pub fn end_compactors(&mut self, site: &Site) {
+        for compactor in self.compactors.drain(..) {
+            site.world.kill(compactor.id);
+        }
+    }
+
+    /// Starts compactors anew.
+    pub fn start_compactors(&mut self, plan: &Plan, site: &Site) {
+        self.compactors = (0..plan.compactors).map(|_| plan.start_compactor(site)).collect();
+    }
+}
+
+/// What chaos leaves behind.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// A backup from the midst of it.
+    pub backup: Option<Backup>,
+}
+
+/// Lets things go wrong until the time is over; then everything heals.
+pub async fn reign(
+    plan: Plan,
+    site: Site,
+    under_way: UnderWay,
+    crew: Arc<Mutex<Crew>>,
+    left: Arc<Mutex<Left>>,
+) {
+    let end = site.world.now_us() + plan.chaos.as_micros() as u64;
+    let weather = plan.weather;
+    site.sky.change(|now| *now = weather);
+    while site.world.now_us() < end {
+        let pause = site.world.draw(|random| random.skewed(plan.fault_pause_ms));
+        sleep(&site, pause).await;
+        let draw = site.world.draw(|random| random.below(16));
+        let span = site.world.draw(|random| random.skewed(40_000) + 1);
+        match draw {
+            0..4 => kill_one(&plan, &site, &under_way, &crew).await,
+            4..6 => halt_one(&site, &crew, span),
+            6 => for_a_while(&site, span.min(15_000), |now, on| now.etcd_down = on).await,
+            7 => for_a_while(&site, span, |now, on| now.blobs_down = on).await,
+            8 => for_a_while(&site, span, |now, on| now.lists_break = on).await,
+            9 => {
+                site.etcd.set_full(true);
+                sleep(&site, span).await;
+                site.etcd.set_full(false);
+            }
+            10 => end_a_lease(&site),
+            11 => site.etcd.cut_watches(),
+            12 => compact(&site),
+            // Of a time when there was a store.
+            13 if left.lock().unwrap().backup.is_none() && !site.model().volumes().is_empty() => {
+                left.lock().unwrap().backup = Some(site.etcd.backup());
+            }
+            14 => {
+                site.sky.set_missing(true);
+                site.sky.log(&site.world, || "every object is missing for a while".to_owned());
+                sleep(&site, span.min(5_000)).await;
+                site.sky.set_missing(false);
+                // Whoever heard of it has told by then.
+                sleep(&site, 45_000).await;
+                site.sky.forgive();
+            }
+            _ => storm(&site, span).await,
+        }
+    }
+    site.sky.change(|now| *now = Weather::default());
+    site.etcd.set_full(false);
+    site.sky.log(&site.world, || "everything heals".to_owned());
+}
+
+async fn sleep(site: &Site, ms: u64) {
+    site.world.sleep(Duration::from_millis(ms)).await;
+}
+
+async fn for_a_while(site: &Site, ms: u64, set: impl Fn(&mut Weather, bool)) {
+    site.sky.change(|now| set(now, true));
+    site.sky.log(&site.world, || format!("{:?}", site.sky.weather()));
+    sleep(site, ms).await;
+    site.sky.change(|now| set(now, false));
+}
+
+/// Much is lost for a while.
+async fn storm(site: &Site, ms: u64) {
+    let before = site.sky.weather();
+    site.sky.change(|now| {
+        now.answer_lost += 150;
+        now.request_lost += 100;
+        now.late += 100;
+        now.slow += 200;
+    });
+    sleep(site, ms).await;
+    site.sky.change(|now| *now = before);
+}
+
+/// Kills a process where it stands; another one takes its place after a while.
+async fn kill_one(plan: &Plan, site: &Site, under_way: &UnderWay, crew: &Arc<Mutex<Crew>>) {
+    let (index, clients) = {
+        let crew = crew.lock().unwrap();
+        let clients = crew.clients.len();
+        let all = clients + crew.compactors.len();
+        (site.world.draw(|random| random.below(all as u64)) as usize, clients)
+    };
+    let victim = {
+        let crew = crew.lock().unwrap();
+        if index < clients {
+            crew.clients[index].clone()
+        } else {
+            crew.compactors[index - clients].clone()
+        }
+    };
+    site.sky.log(&site.world, || format!("process {} is killed", victim.id.0));
+    site.world.kill(victim.id);
+    let pause = site.world.draw(|random| random.skewed(30_000));
+    sleep(site, pause).await;
+    let operations = plan.work.operations / 2;
+    let mut crew = crew.lock().unwrap();
+    if index < clients {
+        crew.clients[index] = plan.start_client(site, under_way, operations);
+    } else {
+        crew.compactors[index - clients] = plan.start_compactor(site);
+    }
+}
+
+/// Lets a process stand still; then it goes on as if nothing had been.
+fn halt_one(site: &Site, crew: &Arc<Mutex<Crew>>, ms: u64) {
+    let crew = crew.lock().unwrap();
+    let all: Vec<&Process> = crew.clients.iter().chain(&crew.compactors).collect();
+    let index = site.world.draw(|random| random.below(all.len() as u64)) as usize;
+    let (id, own) = (all[index].id, site.clone());
+    site.sky.log(&site.world, || format!("process {} stands still for {ms} ms", id.0));
+    site.world.halt(id);
+    site.world.spawn_in(crate::exec::WORLD, async move {
+        sleep(&own, ms).await;
+        own.world.resume(id);
+    });
+}
+
+fn end_a_lease(site: &Site) {
+    let leases = site.etcd.leases();
+    if !leases.is_empty() {
+        let lease = site.world.draw(|random| random.pick(&leases));
+        site.sky.log(&site.world, || format!("{lease:?} ends"));
+        let _ = site.etcd.revoke(lease);
+    }
+}
+
+fn compact(site: &Site) {
+    let revision = site.etcd.look(|store| store.revision());
+    let world = site.world.clone();
+    let cut = || world.draw(|random| random.one_in(2));
+    let compacted = site.etcd.compact(revision, cut);
+    site.sky.log(&site.world, || format!("compaction at {revision}: {compacted:?}"));
+}

@@ -1,0 +1,660 @@
+//! What clients do: transactions and snapshots of all kinds, each of which the model hears of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use bytes::Bytes;
+use pagestore::{
+    CommitToken, Error, ErrorKind, Keep, PageCount, PageNo, PageSize, Resolution, Revision,
+    Snapshot, Store, StoreOptions, Transaction, Volume, VolumeId, VolumeOptions, begin_all,
+    commit_all,
+};
+
+use crate::model::{Part, digest};
+use crate::process::Process;
+use crate::random::Random;
+
+/// Bytes a page: the smallest there are, so that much happens in little time.
+pub const PAGE_BYTES: usize = 512;
+/// Pages of a transaction that is to become files.
+const BULK_PAGES: u64 = 80;
+
+/// What clients are to do.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Volumes.
+    pub volumes: u64,
+    /// How long their superseded versions are kept.
+    pub keep: Keep,
+    /// Pages that they are about.
+    pub pages: u64,
+    /// Of these, pages that most of the work is about.
+    pub hot_pages: u64,
+    /// Tasks of a client.
+    pub tasks: u64,
+    /// What each of them does.
+    pub operations: u64,
+    /// Longest pause between two, in milliseconds.
+    pub pause_ms: u64,
+    /// Bytes that may be staged.
+    pub staged_budget_bytes: u64,
+    /// Bytes of pages kept in memory: 0, or more than there are.
+    pub page_cache_bytes: u64,
+    /// Volumes are deleted now and then.
+    pub deletes: bool,
+}
+
+/// Tasks under way.
+#[derive(Clone, Debug, Default)]
+pub struct UnderWay(Arc<AtomicU64>);
+
+impl UnderWay {
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(SeqCst)
+    }
+
+    fn begin(&self) -> OneUnderWay {
+        self.0.fetch_add(1, SeqCst);
+        OneUnderWay(self.clone())
+    }
+}
+
+struct OneUnderWay(UnderWay);
+
+impl Drop for OneUnderWay {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, SeqCst);
+    }
+}
+
+/// What a page holds: made from transaction and page, so that no two are the same.
+#[must_use]
+pub fn content(kind: Kind, number: u64, page: u64) -> Bytes {
+    let mut content = vec![0u8; PAGE_BYTES];
+    match kind {
+        Kind::Zeros => return content.into(),
+        Kind::Change => {
+            let mut pattern = Random::new(page);
+            for chunk in content.chunks_mut(16) {
+                let word = pattern.number() & 0x0f0f_0f0f_0f0f_0f0f;
+                chunk[..8].copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        Kind::Noise => Random::new(number ^ page << 40).fill(&mut content),
+    }
+    content[8..16].copy_from_slice(&number.to_le_bytes());
+    content[40..48].copy_from_slice(&page.to_le_bytes());
+    content.into()
+}
+
+/// Kinds of content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Zeros.
+    Zeros,
+    /// The page's own pattern with a few bytes changed.
+    Change,
+    /// Noise.
+    Noise,
+}
+
+/// A transaction, with what the model has to know of it.
+struct Tracked {
+    transaction: Transaction,
+    volume: VolumeId,
+    part: Part,
+    last: u64,
+    lowest: u64,
+    wrote: bool,
+}
+
+impl Tracked {
+    fn new(process: &Process, volume: &Volume, transaction: Transaction, count: u64) -> Tracked {
+        let base = transaction.revision().0;
+        let part = Part { base, base_count: count, ..Part::default() };
+        // Looked at, so that the model can hold it against what it should be.
+        let right = process.site.model().page_count(volume.id(), base);
+        if count != right {
+            let what = format!("{} at {base} has {right} pages, not {count}", volume.id());
+            process.site.model().violate(what);
+        }
+        Tracked { transaction, volume: volume.id(), part, last: count, lowest: count, wrote: false }
+    }
+
+    async fn read(
+        &mut self,
+        process: &Process,
+        page: u64,
+        tolerated: Option<u64>,
+    ) -> Result<(), Error> {
+        if page >= self.last {
+            return Ok(());
+        }
+        let own = match self.part.writes.get(&page) {
+            Some(digest) => Some(*digest),
+            None => (page >= self.lowest).then_some(0),
+        };
+        let content = match tolerated {
+            None => self.transaction.read(PageNo(page)).await?,
+            Some(to) => self.transaction.read_tolerating(PageNo(page), Revision(to)).await?,
+        };
+        match own {
+            Some(own) if own != digest(&content) => {
+                process.site.model().violate(format!("own page {page} reads as another"));
+            }
+            Some(_) => {}
+            None => {
+                process.site.model().check_read(self.volume, self.part.base, page, &content);
+                let to = tolerated.unwrap_or(0);
+                // Read as of the base is read as of the base; of two tolerant reads the later counts.
+                let old = self.part.reads.get(&page).copied();
+                let to = if old == Some(0) || to == 0 { 0 } else { to.max(old.unwrap_or(0)) };
+                self.part.reads.insert(page, to);
+            }
+        }
+        Ok(())
+    }
+
+    fn resize(&mut self, count: u64) {
+        if count != self.last {
+            self.lowest = self.lowest.min(count);
+            self.last = count;
+            self.part.last_count = Some(count);
+            self.part.lowest = (self.lowest < self.part.base_count).then_some(self.lowest);
+        }
+    }
+
+    fn write(&mut self, page: u64, content: Bytes) -> Result<(), Error> {
+        let digest = digest(&content);
+        self.transaction.write(PageNo(page), content)?;
+        self.part.writes.insert(page, digest);
+        self.wrote = true;
+        if page >= self.last {
+            self.resize(page + 1);
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, count: u64) {
+        self.transaction.truncate(PageCount(count));
+        self.part.asks_count = true;
+        self.part.writes.split_off(&count);
+        self.wrote = true;
+        self.resize(count);
+    }
+
+    fn ask_count(&mut self, process: &Process) {
+        let count = self.transaction.page_count().0;
+        self.part.asks_count = true;
+        if count != self.last {
+            process.site.model().violate(format!("own page count {count} is not {}", self.last));
+        }
+    }
+}
+
+/// A client: a process with an open store and some tasks.
+#[derive(Clone, Debug)]
+pub struct Client {
+    process: Process,
+    work: Arc<Work>,
+    under_way: UnderWay,
+}
+
+/// One task of a client.
+struct Worker {
+    client: Client,
+    volumes: Vec<Volume>,
+    store: Store,
+    random: Random,
+    held: Vec<(Volume, Snapshot)>,
+    unknown: Vec<(u32, Volume, CommitToken)>,
+}
+
+impl Client {
+    /// Starts a client in `process`; `under_way` counts its tasks.
+    pub fn start(process: &Process, work: &Arc<Work>, under_way: &UnderWay, operations: u64) {
+        let client =
+            Client { process: process.clone(), work: work.clone(), under_way: under_way.clone() };
+        let going = under_way.begin();
+        process.spawn(async move {
+            let (store, volumes) = client.open_all().await;
+            for _ in 0..client.work.tasks {
+                let random = client.process.site.world.draw(Random::fork);
+                let worker = Worker {
+                    client: client.clone(),
+                    volumes: volumes.clone(),
+                    store: store.clone(),
+                    random,
+                    held: Vec::new(),
+                    unknown: Vec::new(),
+                };
+                let one = client.under_way.begin();
+                client.process.spawn(async move {
+                    worker.run(operations).await;
+                    drop(one);
+                });
+            }
+            drop(going);
+        });
+    }
+
+    fn options(&self) -> StoreOptions {
+        StoreOptions {
+            page_cache_bytes: self.work.page_cache_bytes,
+            index_cache_bytes: self.work.page_cache_bytes,
+            staged_budget_bytes: self.work.staged_budget_bytes,
+            ..StoreOptions::default()
+        }
+    }
+
+    async fn open_all(&self) -> (Store, Vec<Volume>) {
+        let store = loop {
+            match self.process.open(self.options()).await {
+                Ok(store) => break store,
+                Err(error) => self.judge("open the store", None, &error),
+            }
+            self.process.sleep_ms(500).await;
+        };
+        let mut volumes = Vec::new();
+        for number in 0..self.work.volumes {
+            volumes.push(self.open_one(&store, number).await);
+        }
+        (store, volumes)
+    }
+
+    async fn open_one(&self, store: &Store, number: u64) -> Volume {
+        let page_size = PageSize::new(PAGE_BYTES as u64).expect("a page size");
+        let options = VolumeOptions { page_size, keep: self.work.keep };
+        loop {
+            match store.open_or_create_volume(&format!("v{number}"), options).await {
+                Ok(volume) => return volume,
+                // Others make and delete it, too.
+                Err(error)
+                    if [ErrorKind::NotFound, ErrorKind::AlreadyExists].contains(&error.kind()) => {}
+                Err(error) => self.judge("open a volume", None, &error),
+            }
+            self.process.sleep_ms(300).await;
+        }
+    }
+
+    /// Holds an error against what may be.
+    fn judge(&self, doing: &str, volume: Option<VolumeId>, error: &Error) {
+        let site = &self.process.site;
+        site.sky.log(&site.world, || format!("process {} {doing}: {error}", self.process.id.0));
+        let lost = site.sky.lost_a_lease(self.process.id);
+        let fine = match error.kind() {
+            ErrorKind::Unavailable | ErrorKind::Backpressure => true,
+            ErrorKind::Expired => lost,
+            ErrorKind::NotFound => {
+                volume.is_some_and(|volume| site.model().is_deleted(volume))
+                    || site.sky.was_missing()
+            }
+            ErrorKind::Corrupt => site.sky.was_missing(),
+            _ => false,
+        };
+        if !fine {
+            let what = format!(
+                "process {} must not get this when it wants to {doing}: {:?}: {error}",
+                self.process.id.0,
+                error.kind()
+            );
+            site.model().violate(what);
+        }
+    }
+}
+
+impl Worker {
+    async fn run(mut self, operations: u64) {
+        for _ in 0..operations {
+            if self.random.below(3) > 0 {
+                let pause = self.random.skewed(self.client.work.pause_ms);
+                self.client.process.sleep_ms(pause).await;
+            }
+            if let Err((doing, volume, error)) = self.operate().await {
+                self.client.judge(doing, Some(volume), &error);
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) {
+                    self.reopen(volume).await;
+                }
+                let pause = self.random.range(1, 200);
+                self.client.process.sleep_ms(pause).await;
+            }
+        }
+        self.held.clear();
+        while !self.unknown.is_empty() {
+            self.resolve().await;
+        }
+    }
+
+    async fn reopen(&mut self, id: VolumeId) {
+        self.held.retain(|(volume, _)| volume.id() != id);
+        let Some(number) = self.volumes.iter().position(|volume| volume.id() == id) else { return };
+        self.volumes[number] = self.client.open_one(&self.store, number as u64).await;
+    }
+
+    async fn operate(&mut self) -> Result<(), Failure> {
+        let draw = self.random.below(100);
+        match draw {
+            0..44 => self.change(false).await,
+            44..48 => self.change(true).await,
+            48..54 => self.transfer().await,
+            54..74 => self.look().await,
+            74..84 => self.look_at_held().await,
+            84..90 => self.look_back().await,
+            90..95 => self.look_stale().await,
+            95..98 => {
+                self.resolve().await;
+                Ok(())
+            }
+            98 if self.client.work.deletes && self.random.one_in(12) => self.delete().await,
+            _ => self.identity().await,
+        }
+    }
+
+    fn volume(&mut self) -> Volume {
+        let at = self.random.skewed(self.volumes.len() as u64 - 1);
+        self.volumes[at as usize].clone()
+    }
+
+    fn page(&mut self) -> u64 {
+        let work = &self.client.work;
+        match self.random.below(4) {
+            0 => self.random.below(work.pages),
+            _ => self.random.below(work.hot_pages),
+        }
+    }
+
+    fn kind(&mut self) -> Kind {
+        match self.random.below(16) {
+            0 => Kind::Zeros,
+            1..4 => Kind::Noise,
+            _ => Kind::Change,
+        }
+    }
+
+    async fn begin(&mut self, volume: &Volume) -> Result<Tracked, Failure> {
+        let snapshot = self.snapshot(volume).await?;
+        let count = snapshot.page_count().0;
+        let transaction = volume.begin_on(snapshot);
+        Ok(Tracked::new(&self.client.process, volume, transaction, count))
+    }
+
+    async fn snapshot(&mut self, volume: &Volume) -> Result<Snapshot, Failure> {
+        let site = self.client.process.site.clone();
+        let not_before = site.model().head(volume.id());
+        let snapshot =
+            volume.snapshot().await.map_err(|error| ("open a snapshot", volume.id(), error))?;
+        let (revision, count) = (snapshot.revision().0, snapshot.page_count().0);
+        site.model().check_snapshot(volume.id(), revision, count, not_before);
+        Ok(snapshot)
+    }
+
+    /// Changes some pages of one volume, or very many.
+    async fn change(&mut self, bulk: bool) -> Result<(), Failure> {
+        let volume = self.volume();
+        let mut tracked = self.begin(&volume).await?;
+        self.fill(&mut tracked, bulk).await.map_err(|error| ("read", volume.id(), error))?;
+        self.commit(vec![(volume, tracked)]).await
+    }
+
+    async fn fill(&mut self, tracked: &mut Tracked, bulk: bool) -> Result<(), Error> {
+        let process = self.client.process.clone();
+        if self.random.one_in(24) {
+            let count = self.random.below(tracked.last + 2);
+            tracked.truncate(count);
+        }
+        if bulk {
+            let first = self.random.below(self.client.work.pages);
+            let kind = self.kind();
+            let number = self.number();
+            for page in first..first + BULK_PAGES {
+                tracked.write(page, content(kind, number, page))?;
+            }
+            return Ok(());
+        }
+        let changes = 1 + self.random.skewed(5);
+        for _ in 0..changes {
+            let page = self.page();
+            let number = self.number();
+            match self.random.below(8) {
+                0 => tracked.read(&process, page, None).await?,
+                1 => {
+                    let later = tracked.part.base + self.random.below(4);
+                    tracked.read(&process, page, Some(later)).await?;
+                }
+                2 => tracked.ask_count(&process),
+                3 => tracked.write(page, content(self.kind(), number, page))?,
+                _ => {
+                    tracked.read(&process, page, None).await?;
+                    tracked.write(page, content(self.kind(), number, page))?;
+                }
+            }
+        }
+        if self.random.one_in(20) {
+            let count = self.random.range(tracked.last / 2, tracked.last + 3);
+            tracked.truncate(count);
+        }
+        Ok(())
+    }
+
+    /// No two contents are the same, unless they are zeros.
+    fn number(&mut self) -> u64 {
+        self.random.number() | 1
+    }
+
+    /// Changes pages of several volumes in one commit.
+    async fn transfer(&mut self) -> Result<(), Failure> {
+        if self.volumes.len() < 2 {
+            return self.change(false).await;
+        }
+        let mut volumes = self.volumes.clone();
+        volumes.sort_by_key(Volume::id);
+        volumes.dedup_by_key(|volume| volume.id());
+        let count = self.random.range(2, volumes.len() as u64 + 1) as usize;
+        volumes.truncate(count);
+        let site = self.client.process.site.clone();
+        let first = volumes[0].id();
+        let heads: Vec<u64> = volumes.iter().map(|volume| site.model().head(volume.id())).collect();
+        let begun = begin_all(&volumes).await.map_err(|error| {
+            let gone = volumes.iter().find(|volume| site.model().is_deleted(volume.id()));
+            ("begin on several", gone.map_or(first, Volume::id), error)
+        })?;
+        let mut parts = Vec::new();
+        for ((volume, transaction), head) in volumes.iter().zip(begun).zip(heads) {
+            if transaction.revision().0 < head {
+                let what = format!("a joint view of {} misses {head}", volume.id());
+                site.model().violate(what);
+            }
+            let base = transaction.revision().0;
+            let count = site.model().page_count(volume.id(), base);
+            let mut tracked = Tracked::new(&self.client.process, volume, transaction, count);
+            self.fill(&mut tracked, false).await.map_err(|error| ("read", volume.id(), error))?;
+            tracked.ask_count(&self.client.process);
+            parts.push((volume.clone(), tracked));
+        }
+        self.commit(parts).await
+    }
+
+    /// Writes what is there already.
+    async fn identity(&mut self) -> Result<(), Failure> {
+        let volume = self.volume();
+        let mut tracked = self.begin(&volume).await?;
+        let failure = |error| ("read", volume.id(), error);
+        let page = self.page();
+        if page < tracked.last {
+            let content = tracked.transaction.peek(PageNo(page)).await.map_err(failure)?;
+            tracked.write(page, content).map_err(failure)?;
+        }
+        let other = self.page();
+        let number = self.number();
+        tracked.write(other, content(Kind::Change, number, other)).map_err(failure)?;
+        self.commit(vec![(volume, tracked)]).await
+    }
+
+    async fn commit(&mut self, parts: Vec<(Volume, Tracked)>) -> Result<(), Failure> {
+        let site = self.client.process.site.clone();
+        if parts.iter().all(|(_, tracked)| !tracked.wrote) {
+            return Ok(());
+        }
+        let first = parts.iter().map(|(volume, _)| volume.clone()).min_by_key(Volume::id).unwrap();
+        let ids: Vec<VolumeId> = parts.iter().map(|(volume, _)| volume.id()).collect();
+        let known: BTreeMap<VolumeId, Part> =
+            parts.iter().map(|(volume, tracked)| (volume.id(), tracked.part.clone())).collect();
+        let tag = site.model().intend(known);
+        site.sky.log(&site.world, || {
+            format!("process {} commits transaction {tag}", self.client.process.id.0)
+        });
+        site.world.set_tag(tag);
+        let mut transactions: Vec<Transaction> =
+            parts.into_iter().map(|(_, tracked)| tracked.transaction).collect();
+        let committed = match transactions.len() {
+            1 => transactions.pop().unwrap().commit().await,
+            _ => commit_all(transactions).await,
+        };
+        site.world.set_tag(0);
+        site.sky.log(&site.world, || format!("transaction {tag}: {committed:?}"));
+        let error = match committed {
+            Ok(committed) => {
+                site.model().told_committed(tag, committed.revision, committed.commit);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        site.world.note(&[u64::from(tag), error.kind() as u64]);
+        match error.kind() {
+            ErrorKind::Conflict => {
+                let pages: Vec<u64> = error.conflicting_pages().iter().map(|page| page.0).collect();
+                site.model().told_conflict(tag, &pages, &error.to_string());
+                Ok(())
+            }
+            ErrorKind::Unknown => {
+                site.model().counts.unknown += 1;
+                let token = error.commit_token().expect("an unknown outcome has a token");
+                self.unknown.push((tag, first, token));
+                Ok(())
+            }
+            _ => {
+                site.model().counts.failed += 1;
+                // Of a volume that is gone nobody can tell what happened to it before.
+                if error.kind() != ErrorKind::NotFound {
+                    site.model().told_failed(tag, &error.to_string());
+                }
+                let gone = ids.iter().find(|id| site.model().is_deleted(**id)).copied();
+                Err(("commit", gone.unwrap_or(first.id()), error))
+            }
+        }
+    }
+
+    /// Asks what became of a commit that nobody answered.
+    async fn resolve(&mut self) {
+        let Some((tag, volume, token)) = self.unknown.pop() else { return };
+        let site = self.client.process.site.clone();
+        match volume.resolve(token).await {
+            Ok(Resolution::Committed(revision)) => {
+                site.model().told_committed(tag, revision, Some(token.commit));
+            }
+            Ok(Resolution::Aborted) => site.model().told_failed(tag, "resolved"),
+            Ok(Resolution::Forgotten) => {
+                site.model().violate(format!("transaction {tag} is forgotten within the day"));
+            }
+            Err(error) if error.kind() == ErrorKind::Unknown => {
+                self.unknown.insert(0, (tag, volume, token));
+                self.client.process.sleep_ms(1_000).await;
+            }
+            Err(error) => self.client.judge("resolve", Some(volume.id()), &error),
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), Failure> {
+        let volume = self.volume();
+        let snapshot = self.snapshot(&volume).await?;
+        let pages = 1 + self.random.skewed(8);
+        self.read(&volume, &snapshot, pages).await?;
+        if self.held.len() < 3 && self.random.one_in(6) {
+            self.held.push((volume, snapshot));
+        }
+        Ok(())
+    }
+
+    async fn read(
+        &mut self,
+        volume: &Volume,
+        snapshot: &Snapshot,
+        pages: u64,
+    ) -> Result<(), Failure> {
+        let site = self.client.process.site.clone();
+        for _ in 0..pages {
+            let page = self.page();
+            if page < snapshot.page_count().0 {
+                let content = snapshot.read(PageNo(page)).await;
+                let content = content.map_err(|error| ("read", volume.id(), error))?;
+                site.model().check_read(volume.id(), snapshot.revision().0, page, &content);
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at_held(&mut self) -> Result<(), Failure> {
+        if self.held.is_empty() {
+            return self.look().await;
+        }
+        let at = self.random.below(self.held.len() as u64) as usize;
+        let (volume, snapshot) = self.held[at].clone();
+        let read = self.read(&volume, &snapshot, 4).await;
+        if read.is_err() || self.random.one_in(5) {
+            self.held.retain(|(of, held)| {
+                of.id() != volume.id() || held.revision() != snapshot.revision()
+            });
+        }
+        read
+    }
+
+    async fn look_back(&mut self) -> Result<(), Failure> {
+        let volume = self.volume();
+        let site = self.client.process.site.clone();
+        let created = site.model().created(volume.id());
+        let head = site.model().head(volume.id());
+        let span = head.saturating_sub(created);
+        let revision = head - self.random.skewed(span).min(span);
+        match volume.snapshot_at(Revision(revision)).await {
+            Ok(snapshot) => {
+                let count = snapshot.page_count().0;
+                site.model().check_snapshot(volume.id(), snapshot.revision().0, count, revision);
+                self.read(&volume, &snapshot, 3).await
+            }
+            Err(error)
+                if error.kind() == ErrorKind::Expired
+                    && revision < site.model().oldest(volume.id()) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(("look back", volume.id(), error)),
+        }
+    }
+
+    async fn look_stale(&mut self) -> Result<(), Failure> {
+        let volume = self.volume();
+        let site = self.client.process.site.clone();
+        let snapshot = volume.snapshot_stale().await;
+        let snapshot = snapshot.map_err(|error| ("look at what is known", volume.id(), error))?;
+        let (revision, count) = (snapshot.revision().0, snapshot.page_count().0);
+        site.model().check_snapshot(volume.id(), revision, count, 0);
+        self.read(&volume, &snapshot, 3).await
+    }
+
+    async fn delete(&mut self) -> Result<(), Failure> {
+        let number = self.random.below(self.volumes.len() as u64);
+        let id = self.volumes[number as usize].id();
+        match self.store.delete_volume(&format!("v{number}")).await {
+            Ok(()) => self.reopen(id).await,
+            Err(error) if error.kind() == ErrorKind::NotFound => self.reopen(id).await,
+            Err(error) => return Err(("delete a volume", id, error)),
+        }
+        Ok(())
+    }
+}
+
+/// What was wanted, of which volume, and why it was not done.
+type Failure = (&'static str, VolumeId, Error);

@@ -1,0 +1,307 @@
+//! What simulated runs have found, each as small as it can be told.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use object_store::{ObjectStore, ObjectStoreExt};
+use pagestore::internal::blob::{BlobStore, ObjectName};
+use pagestore::internal::connect::Tiers;
+use pagestore::internal::meta::keys::VolumeKeys;
+use pagestore::internal::meta::records::{Oldest, Record};
+use pagestore::internal::meta::{
+    KeyRange, LeaseId, MetaError, MetaResult, MetaStatus, MetaStore, Op, RangeRequest,
+    RangeResponse, Txn, TxnResponse, WatchStream,
+};
+use pagestore::{
+    Env, FileId, PageNo, PageSize, Revision, Store, StoreOptions, VolumeId, VolumeOptions,
+};
+use pagestore_compactor::{Compactor, CompactorOptions, Effort};
+use pagestore_sim::etcd::Etcd;
+use pagestore_sim::process::Site;
+
+/// What the compactor waits before it takes an object for an orphan.
+const GRACE: Duration = Duration::from_secs(600);
+
+#[test]
+fn an_object_that_nobody_published_goes_though_its_volume_is_idle() {
+    let site = Site::new(1, false);
+    let process = site.start(0);
+    let compactor = process.clone();
+    process.spawn(async move {
+        let store = compactor.open(StoreOptions::default()).await.unwrap();
+        let volume = store.create_volume("v", VolumeOptions::default()).await.unwrap();
+        let (of, id) = (compactor.clone(), volume.id());
+        compactor.spawn(async move {
+            // After the first look, which finds nothing.
+            of.env.sleep(Duration::from_secs(60)).await;
+            let file: FileId = of.env.file_id();
+            let name = ObjectName { volume: id, named_at: Revision(1), file };
+            let path = name.to_string().into();
+            of.site.bucket.objects().put(&path, "left behind".into()).await.unwrap();
+        });
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let tiers = pagestore_compactor::Tiers::from(&store);
+        Compactor::new(tiers, CompactorOptions::default()).run(None, &stopped).await;
+    });
+    let objects = || {
+        let listed = site.bucket.objects().list(None).collect::<Vec<_>>();
+        futures::executor::block_on(listed).len()
+    };
+    let until = |time: Duration| site.world.run(time.as_micros() as u64, || false);
+    until(GRACE);
+    assert_eq!(objects(), 1);
+    until(Duration::from_secs(3 * 3_600));
+    assert_eq!(objects(), 0);
+    site.world.end();
+}
+
+/// Raises the oldest revision of a volume when a session asks for its lease.
+#[derive(Debug)]
+struct Raising {
+    inner: Arc<dyn MetaStore>,
+    volume: VolumeId,
+    armed: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl MetaStore for Raising {
+    async fn range(&self, request: RangeRequest) -> MetaResult<RangeResponse> {
+        self.inner.range(request).await
+    }
+    async fn txn(&self, txn: Txn) -> MetaResult<TxnResponse> {
+        self.inner.txn(txn).await
+    }
+    async fn watch(&self, keys: KeyRange, from: Revision) -> MetaResult<WatchStream> {
+        self.inner.watch(keys, from).await
+    }
+    async fn lease_grant(&self, ttl: Duration) -> MetaResult<LeaseId> {
+        let lease = self.inner.lease_grant(ttl).await?;
+        if self.armed.swap(false, SeqCst) {
+            let keys = pagestore::internal::meta::keys::StoreKeys::new("").volume(self.volume);
+            let commit = pagestore::internal::meta::Op::put(keys.head(), "");
+            let then = vec![commit];
+            let at = self.inner.txn(Txn { then, ..Txn::default() }).await?.revision;
+            let oldest = Oldest { readable: at, log_from: Revision(0) };
+            let then = vec![oldest.put(&keys, keys.oldest())];
+            self.inner.txn(Txn { then, ..Txn::default() }).await?;
+        }
+        Ok(lease)
+    }
+    async fn lease_keep_alive(&self, lease: LeaseId) -> MetaResult<Duration> {
+        self.inner.lease_keep_alive(lease).await
+    }
+    async fn lease_revoke(&self, lease: LeaseId) -> MetaResult<()> {
+        self.inner.lease_revoke(lease).await
+    }
+    async fn compact(&self, revision: Revision) -> MetaResult<()> {
+        self.inner.compact(revision).await
+    }
+    async fn status(&self) -> MetaResult<MetaStatus> {
+        self.inner.status().await
+    }
+    fn owns_history(&self) -> bool {
+        true
+    }
+}
+
+/// Tells of changes late.
+#[derive(Debug)]
+struct Lagging {
+    inner: Arc<dyn MetaStore>,
+    lag: Duration,
+}
+
+#[async_trait]
+impl MetaStore for Lagging {
+    async fn range(&self, request: RangeRequest) -> MetaResult<RangeResponse> {
+        self.inner.range(request).await
+    }
+    async fn txn(&self, txn: Txn) -> MetaResult<TxnResponse> {
+        self.inner.txn(txn).await
+    }
+    async fn watch(&self, keys: KeyRange, from: Revision) -> MetaResult<WatchStream> {
+        let lag = self.lag;
+        let late = self.inner.watch(keys, from).await?.then(move |batch| async move {
+            tokio::time::sleep(lag).await;
+            batch
+        });
+        Ok(late.boxed())
+    }
+    async fn lease_grant(&self, ttl: Duration) -> MetaResult<LeaseId> {
+        self.inner.lease_grant(ttl).await
+    }
+    async fn lease_keep_alive(&self, lease: LeaseId) -> MetaResult<Duration> {
+        self.inner.lease_keep_alive(lease).await
+    }
+    async fn lease_revoke(&self, lease: LeaseId) -> MetaResult<()> {
+        self.inner.lease_revoke(lease).await
+    }
+    async fn compact(&self, revision: Revision) -> MetaResult<()> {
+        self.inner.compact(revision).await
+    }
+    async fn status(&self) -> MetaResult<MetaStatus> {
+        self.inner.status().await
+    }
+    fn owns_history(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_whose_watch_lags_waits_for_news_of_the_flush() {
+    let env = Env::seeded(3);
+    let etcd = Etcd::new(env.clone());
+    let objects = Arc::new(object_store::memory::InMemory::new());
+    let open = async |meta: Arc<dyn MetaStore>| {
+        let tiers = Tiers {
+            meta,
+            blobs: BlobStore::new(objects.clone(), "memory:", env.clone()),
+            root: "".into(),
+            local: true,
+        };
+        let options =
+            StoreOptions { page_cache_bytes: 0, index_cache_bytes: 0, ..Default::default() };
+        Store::over(tiers, options, env.clone()).await.unwrap()
+    };
+    let store = open(etcd.client(None)).await;
+    let options = VolumeOptions { page_size: PageSize::new(512).unwrap(), ..Default::default() };
+    let volume = store.create_volume("v", options).await.unwrap();
+    let mut transaction = volume.begin().await.unwrap();
+    transaction.write(PageNo(0), vec![7; 512]).unwrap();
+    transaction.commit().await.unwrap();
+
+    let lagging = Lagging { inner: etcd.client(None), lag: Duration::from_secs(3) };
+    let reading = open(Arc::new(lagging)).await.open_volume("v").await.unwrap();
+    let snapshot = reading.snapshot().await.unwrap();
+    let tiers = pagestore_compactor::Tiers::from(&store);
+    let compactor = Compactor::new(tiers, CompactorOptions::default());
+    compactor.compact(volume.id(), Effort::Thorough).await.unwrap();
+    assert_eq!(snapshot.read(PageNo(0)).await.unwrap()[0], 7);
+}
+
+/// Loses the answer to a flush's publication, and dies before what was flushed is noted to be removed.
+#[derive(Debug)]
+struct Forgetful {
+    inner: Arc<dyn MetaStore>,
+    keys: VolumeKeys,
+    published: AtomicBool,
+    dead: AtomicBool,
+}
+
+#[async_trait]
+impl MetaStore for Forgetful {
+    async fn range(&self, request: RangeRequest) -> MetaResult<RangeResponse> {
+        self.inner.range(request).await
+    }
+    async fn txn(&self, txn: Txn) -> MetaResult<TxnResponse> {
+        let gone = |maybe_applied| MetaError::Unavailable { message: "gone".into(), maybe_applied };
+        if self.dead.load(SeqCst) {
+            return Err(gone(false));
+        }
+        let puts_floor = txn
+            .then
+            .iter()
+            .any(|op| matches!(op, Op::Put { key, .. } if *key == self.keys.floor()));
+        let response = self.inner.txn(txn).await?;
+        if puts_floor {
+            self.published.store(true, SeqCst);
+            return Err(gone(true));
+        }
+        // The next one ends the job.
+        self.dead.store(self.published.load(SeqCst), SeqCst);
+        Ok(response)
+    }
+    async fn watch(&self, keys: KeyRange, from: Revision) -> MetaResult<WatchStream> {
+        self.inner.watch(keys, from).await
+    }
+    async fn lease_grant(&self, ttl: Duration) -> MetaResult<LeaseId> {
+        self.inner.lease_grant(ttl).await
+    }
+    async fn lease_keep_alive(&self, lease: LeaseId) -> MetaResult<Duration> {
+        self.inner.lease_keep_alive(lease).await
+    }
+    async fn lease_revoke(&self, lease: LeaseId) -> MetaResult<()> {
+        self.inner.lease_revoke(lease).await
+    }
+    async fn compact(&self, revision: Revision) -> MetaResult<()> {
+        self.inner.compact(revision).await
+    }
+    async fn status(&self) -> MetaResult<MetaStatus> {
+        self.inner.status().await
+    }
+    fn owns_history(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_flushed_goes_although_the_note_of_it_is_lost() {
+    let env = Env::seeded(4);
+    let etcd = Etcd::new(env.clone());
+    let objects = Arc::new(object_store::memory::InMemory::new());
+    let tiers = Tiers {
+        meta: etcd.client(None),
+        blobs: BlobStore::new(objects, "memory:", env.clone()),
+        root: "".into(),
+        local: true,
+    };
+    let store = Store::over(tiers, StoreOptions::default(), env).await.unwrap();
+    let options = VolumeOptions { page_size: PageSize::new(512).unwrap(), ..Default::default() };
+    let volume = store.create_volume("v", options).await.unwrap();
+    let mut transaction = volume.begin().await.unwrap();
+    transaction.write(PageNo(0), vec![7; 512]).unwrap();
+    transaction.commit().await.unwrap();
+
+    let keys = store.keys().volume(volume.id());
+    let whole = pagestore_compactor::Tiers::from(&store);
+    let dying = pagestore_compactor::Tiers {
+        meta: Arc::new(Forgetful {
+            inner: etcd.client(None),
+            keys: keys.clone(),
+            published: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+        }),
+        ..whole.clone()
+    };
+    let compact = |tiers| Compactor::new(tiers, CompactorOptions::default());
+    compact(dying).compact(volume.id(), Effort::Thorough).await.unwrap_err();
+    let staged = || {
+        let all = RangeRequest::new(keys.all_staged());
+        etcd.look(|store| store.range(&all).unwrap().count)
+    };
+    assert_eq!(staged(), 1);
+    // A lease of what died keeps others away for a while.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    compact(whole).compact(volume.id(), Effort::Usual).await.unwrap();
+    assert_eq!(staged(), 0);
+}
+
+#[tokio::test]
+async fn a_volume_opens_while_its_oldest_revision_is_raised() {
+    let env = Env::seeded(2);
+    let etcd = Etcd::new(env.clone());
+    let objects = Arc::new(object_store::memory::InMemory::new());
+    let tiers = |meta: Arc<dyn MetaStore>| Tiers {
+        meta,
+        blobs: BlobStore::new(objects.clone(), "memory:", env.clone()),
+        root: "".into(),
+        local: true,
+    };
+    let open = |meta| Store::over(tiers(meta), StoreOptions::default(), env.clone());
+    let store = open(etcd.client(None)).await.unwrap();
+    let options = VolumeOptions { page_size: PageSize::new(512).unwrap(), ..Default::default() };
+    let volume = store.create_volume("v", options).await.unwrap();
+    let mut transaction = volume.begin().await.unwrap();
+    transaction.write(PageNo(0), vec![7; 512]).unwrap();
+    transaction.commit().await.unwrap();
+
+    let armed = Arc::new(AtomicBool::new(true));
+    let raising = Raising { inner: etcd.client(None), volume: volume.id(), armed: armed.clone() };
+    let opened = open(Arc::new(raising)).await.unwrap().open_volume("v").await.unwrap();
+    assert!(!armed.load(SeqCst), "nobody asked for a lease");
+    assert_eq!(opened.snapshot().await.unwrap().read(PageNo(0)).await.unwrap()[0], 7);
+}
