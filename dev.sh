@@ -23,7 +23,7 @@ usage: ./dev.sh COMMAND
   demo [FILE]  the main job, start to end, in a directory and then on etcd and S3
   model [ARGS] visit every state of the protocol's models; --wide takes minutes
   fuzz [ARGS]  feed every decoder what nobody would write; --help lists the arguments
-  sim [ARGS]   the store in a simulated world: --seeds N [--seed S] [--time SECONDS] [--log]
+  sim [ARGS]   the store in a simulated world: --seeds N [--seed S] [--time SECONDS] [--log]; or --sweep
   bench [ARGS] ratios of pagestore over what it is built on; bench --help lists the arguments
   help         this text
 
@@ -142,7 +142,8 @@ check() {
     # Most tests wait for servers more than they work.
     RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))} cargo test --workspace --no-fail-fast
     say simulation
-    sim --seeds 250 --time 170
+    sim --seeds 250 --time 140
+    sim --sweep --seed 1
 }
 
 # --- servers ---------------------------------------------------------------------------------------

@@ -93,6 +93,33 @@ impl Plan {
         }
     }
 
+    /// A little of everything, in fine weather: for one mishap at a time.
+    #[must_use]
+    pub fn calm() -> Plan {
+        let work = Work {
+            volumes: 2,
+            keep: Keep::Nothing,
+            pages: 12,
+            hot_pages: 4,
+            tasks: 1,
+            operations: 16,
+            pause_ms: 400,
+            staged_budget_bytes: 96 << 10,
+            page_cache_bytes: 0,
+            deletes: true,
+        };
+        Plan {
+            work: Arc::new(work),
+            clients: 2,
+            compactors: 2,
+            chaos: Duration::ZERO,
+            fault_pause_ms: 0,
+            weather: Weather::default(),
+            skew_ms: 0,
+            flush: Flush { bytes: 4 << 10, versions: 8, age_s: 2 },
+        }
+    }
+
     /// A clock's error.
     fn draw_skew(&self, site: &Site) -> i64 {
         let most = self.skew_ms;
@@ -135,6 +162,15 @@ impl Plan {
     }
 }
 
+/// Who meets with a mishap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// One of two clients.
+    Client,
+    /// One of two compactors: the other one takes over.
+    Compactor,
+}
+
 /// The processes that live.
 #[derive(Debug, Default)]
 pub struct Crew {
@@ -152,6 +188,15 @@ impl Crew {
                 .map(|_| plan.start_client(site, under_way, operations))
                 .collect(),
             compactors: (0..plan.compactors).map(|_| plan.start_compactor(site)).collect(),
+        }
+    }
+
+    /// The first client, or the first compactor.
+    #[must_use]
+    pub fn first(&self, victim: Victim) -> &Process {
+        match victim {
+            Victim::Client => &self.clients[0],
+            Victim::Compactor => &self.compactors[0],
         }
     }
 

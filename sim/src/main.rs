@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use pagestore_sim::chaos::Victim;
+use pagestore_sim::link::MISHAPS;
 use pagestore_sim::model::Counts;
-use pagestore_sim::run::{Outcome, run};
+use pagestore_sim::run::{Outcome, run, run_mishap};
 
 /// One seed in so many is run twice, and must be the same both times.
 const TWICE: u64 = 16;
@@ -31,6 +33,9 @@ struct Args {
     /// Prints what happened, step by step, also when nothing is wrong.
     #[arg(long)]
     log: bool,
+    /// Has one process meet with one mishap, at every call and in every way.
+    #[arg(long)]
+    sweep: bool,
     /// Runs the seed in this process, and prints the outcome for the one that started it.
     #[arg(long, hide = true)]
     child: bool,
@@ -82,6 +87,9 @@ fn main() -> ExitCode {
         print!("{}", run(first, args.log).render());
         return ExitCode::SUCCESS;
     }
+    if args.sweep {
+        return sweep(first, args.threads);
+    }
     let start = Instant::now();
     let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
     let sum = Mutex::new(Sum::default());
@@ -124,6 +132,42 @@ fn main() -> ExitCode {
     let sum = sum.into_inner().expect("no panic");
     sum.print(start.elapsed());
     if sum.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Counts the calls that a process makes, then has every mishap happen at each.
+fn sweep(seed: u64, threads: u64) -> ExitCode {
+    let start = Instant::now();
+    let mut all = Vec::new();
+    for victim in [Victim::Client, Victim::Compactor] {
+        let calls = run_mishap(seed, victim, None).calls;
+        println!("{victim:?}: {calls} calls");
+        let at = |call| MISHAPS.map(|mishap| (victim, call, mishap));
+        all.extend((1..=calls).flat_map(at));
+    }
+    let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((victim, call, mishap)) =
+                    all.get(usize::try_from(next.fetch_add(1, SeqCst)).unwrap_or(usize::MAX))
+                {
+                    let swept = run_mishap(seed, *victim, Some((*call, *mishap)));
+                    if !swept.violations.is_empty() {
+                        println!("{victim:?}, call {call}, {mishap:?}: {:?}", swept.violations);
+                        failed.lock().expect("no panic").push((*victim, *call, *mishap));
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().expect("no panic");
+    println!(
+        "seed {seed}: {} mishaps in {:.1} s, {} failed",
+        all.len(),
+        start.elapsed().as_secs_f64(),
+        failed.len()
+    );
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Tells what is wrong with a seed; runs it once more to tell what happened.

@@ -1,9 +1,11 @@
 //! Whole runs: few, because `./dev.sh sim` does many.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::process::Command;
 
-use pagestore_sim::run::Outcome;
+use pagestore_sim::chaos::Victim;
+use pagestore_sim::link::{MISHAPS, Mishap};
+use pagestore_sim::run::{Outcome, run_mishap};
 
 fn run(seed: u64, log: bool) -> Outcome {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pagestore-sim"));
@@ -29,4 +31,24 @@ fn telling_what_happens_changes_nothing() {
     let (silent, told) = (run(5, false), run(5, true));
     assert_eq!(silent.hash, told.hash);
     assert!(told.log.len() > 100 && silent.log.is_empty());
+}
+
+#[test]
+fn a_mishap_at_every_call_harms_nobody() {
+    for victim in [Victim::Client, Victim::Compactor] {
+        let calls = run_mishap(2, victim, None).calls;
+        assert!(calls > 20, "{calls}");
+        for call in 1..=calls {
+            // All of them at each call is what `./dev.sh sim --sweep` does.
+            let another = MISHAPS[call as usize % MISHAPS.len()];
+            for mishap in [Mishap::AnswerLost, another] {
+                let swept = run_mishap(2, victim, Some((call, mishap)));
+                assert_eq!(
+                    swept.violations,
+                    Vec::<String>::new(),
+                    "{victim:?}, {call}, {mishap:?}"
+                );
+            }
+        }
+    }
 }
