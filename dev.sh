@@ -142,7 +142,7 @@ check() {
     # Most tests wait for servers more than they work.
     RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))} cargo test --workspace --no-fail-fast
     say simulation
-    sim --seeds 250 --time 140
+    sim --seeds 250 --time 75
     sim --sweep --seed 1
 }
 
