@@ -16,7 +16,8 @@ help() {
 usage: ./dev.sh COMMAND
 
   setup        install what is missing: servers, SQLite's own test suites, and test data
-  test         setup, then every check and every test
+  test         setup, then every check and every test; --long, as CI runs it, adds SQLite's own Tcl suite
+               and makes the banks' runs longer
   lint         formatting, clippy, documentation, the compose file
   up [DIR]     run a local etcd and S3 server until Ctrl-C; files in DIR (target/dev-cluster)
   extension    build SQLite's extension; its path is the last line
@@ -136,11 +137,18 @@ lint() {
 }
 
 check() {
+    local long=${1:-}
+    [ -z "$long" ] || [ "$long" = --long ] || die "test takes --long or nothing, not $long"
     setup
     lint
     say tests
+    [ -z "$long" ] || export PAGESTORE_TRANSFERS=5000
     # Most tests wait for servers more than they work.
     RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))} cargo test --workspace --no-fail-fast
+    if [ -n "$long" ]; then
+        say "SQLite's Tcl suite"
+        cargo test --workspace --test sqlite_suites -- --ignored
+    fi
     say simulation
     sim --seeds 250 --time 75
     sim --sweep --seed 1
@@ -283,7 +291,7 @@ command=${1:-help}
 [ $# -eq 0 ] || shift
 case $command in
     setup | lint | up | extension | demo | model | fuzz | sim | bench) "$command" "$@" ;;
-    test) check ;;
+    test) check "$@" ;;
     help | -h | --help) help ;;
     *) help >&2; die "unknown command: $command" ;;
 esac

@@ -123,7 +123,7 @@ fn run(uri: &str, mut disturb: impl FnMut()) {
     let seed = seed();
     let mut rng = seed.rng();
     let transfers: usize =
-        std::env::var("PAGESTORE_TRANSFERS").map_or(5_000, |text| text.parse().unwrap());
+        std::env::var("PAGESTORE_TRANSFERS").map_or(1_000, |text| text.parse().unwrap());
     found(uri, TELLERS);
     let auditor = open(uri);
     let mut staff = Staff::hire(uri, seed);
