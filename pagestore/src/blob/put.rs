@@ -40,6 +40,8 @@ impl BlobStore {
                     Err(error) if error.kind() == ErrorKind::NotFound && round < CREATE_ROUNDS => {
                         continue;
                     }
+                    // It may well be this one.
+                    Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
                     Ok(false) | Err(_) => {}
                 }
             }

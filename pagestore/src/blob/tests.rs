@@ -104,6 +104,17 @@ async fn a_create_whose_answer_was_lost_counts_as_done() {
     assert_eq!(blobs.get_range(&name(1, 1), 0..12).await.unwrap(), "hello, world");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_create_that_may_have_landed_is_not_said_to_be_anothers() {
+    let faulty = Arc::new(Faulty::default());
+    let blobs = store(&faulty);
+    // It lands, its answer is lost, and then nobody can tell whose it is.
+    let unreachable = std::iter::repeat_n(Fault::ServerError, 8);
+    faulty.plan([Fault::LostAnswer, Fault::None].into_iter().chain(unreachable));
+    let error = blobs.put_create(&name(1, 1), chunks(&["abc"])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
 #[tokio::test]
 async fn a_name_that_is_taken_is_never_overwritten() {
     let (_, blobs) = with_object().await;
