@@ -55,6 +55,7 @@ missing_packages() {
     [ -e /usr/share/proj/proj.db ] || echo proj-data
     has dpkg-source || echo dpkg-dev
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
+    [ -e /usr/sbin/debootstrap ] || echo debootstrap
     [ -e /usr/include/zlib.h ] || echo zlib1g-dev
     compgen -G '/usr/lib/tcl*/tclConfig.sh' >/dev/null || echo tcl-dev
     has ceph-mon || echo ceph-mon

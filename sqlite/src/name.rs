@@ -242,9 +242,9 @@ mod tests {
     fn plain_names_are_paths_where_that_was_asked_for() {
         let defaults =
             Defaults { plain_paths: true, store: Some("/s".into()), ..Defaults::default() };
-        let full = |name: &str| full_name(name, &[], &defaults, "/work/dir");
-        assert_eq!(full("test.db"), "/work/dir/test.db");
-        assert_eq!(full("./x/..//test.db"), "/work/dir/test.db");
+        let full = |name: &str| full_name(name, &[], &defaults, "/srv/dir");
+        assert_eq!(full("test.db"), "/srv/dir/test.db");
+        assert_eq!(full("./x/..//test.db"), "/srv/dir/test.db");
         assert_eq!(full("/../a%b"), "/a%b");
         assert_eq!(volume_of("/a%b/c").unwrap(), "%2Fa%25b%2Fc");
         assert!(volume_of(&format!("/{}", "x".repeat(254))).is_err());

@@ -7,19 +7,27 @@ set -euo pipefail
 # said of them in exclusions.txt.
 RELEASE=bookworm
 VERSION=3.40.1
-MIRROR=http://deb.debian.org/debian
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 [ "$(cat "$dir/source/VERSION" 2>/dev/null)" != "$VERSION" ] || exit 0
 
+# Where Debian is: where this system gets it from, or, on another one, where debootstrap would.
+mirror() {
+    local targets
+    targets=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)')
+    sed -n '/^Debian Debian /{s///p;q}' <<<"$targets" | grep . ||
+        sed -n 's/^DEF_MIRROR="\(.*\)"$/\1/p' /usr/sbin/debootstrap
+}
+mirror=$(mirror)
+
 apt=$(mktemp -d)
 trap 'rm -rf "$apt"' EXIT
 mkdir -p "$apt"/{parts,lists/partial,cache/archives/partial,download}
 cat >"$apt/parts/debian.sources" <<SOURCES
 Types: deb-src
-URIs: $MIRROR
+URIs: $mirror
 Suites: $RELEASE
 Components: main
 Signed-By: $KEYRING
