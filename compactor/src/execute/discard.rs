@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use pagestore::internal::meta::Op;
+use pagestore::internal::mirror;
 use pagestore::internal::types::{FileId, Revision};
 
 use crate::claim::Claim;
-use crate::gc::sweep;
 use crate::interrupt::Work;
 
 /// Ends the job that wrote `files` and deletes those that were not published; returns those that were.
@@ -22,8 +22,8 @@ pub(crate) async fn discard(
     claim.end().await?;
     let intents = files.iter().map(|file| Op::delete(volume.keys.intent(*file))).collect();
     claim.txn(vec![], intents).await?;
-    let mut published = HashSet::new();
-    sweep::extend_with_published(volume, &mut published).await?;
+    let watched = mirror::scan(volume.meta.as_ref(), &volume.keys.watched(), None).await?;
+    let mut published = watched.published_files(&volume.keys);
     published.retain(|file| files.contains(file));
     for file in files.iter().filter(|file| !published.contains(file)) {
         volume.blobs.delete(&volume.object(*file, named_at)).await?;

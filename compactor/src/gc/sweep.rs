@@ -13,7 +13,6 @@ use futures::TryStreamExt;
 
 use pagestore::internal::blob::{Listed, ObjectName};
 use pagestore::internal::codec::StagedValue;
-use pagestore::internal::meta::keys::WatchedKey;
 use pagestore::internal::meta::records::{ChangelogEntry, Record};
 use pagestore::internal::meta::{Compare, KeyRange, Op, OpResponse, Projection, RangeRequest, Txn};
 use pagestore::internal::mirror;
@@ -167,29 +166,14 @@ pub(crate) async fn sweep_objects(claim: &Claim) -> Work<Swept> {
     let mut known = HashSet::new();
     let intents = mirror::scan(volume.meta.as_ref(), &volume.keys.intents(), None).await?;
     known.extend(intents.kvs.iter().filter_map(|kv| volume.keys.parse_intent(&kv.key)));
-    let revision = extend_with_published(volume, &mut known).await?;
-    let orphans = decide_orphans(&listed, &known, revision, volume.env.wall_ms())?;
+    let watched = mirror::scan(volume.meta.as_ref(), &volume.keys.watched(), None).await?;
+    known.extend(watched.published_files(&volume.keys));
+    let orphans = decide_orphans(&listed, &known, watched.revision, volume.env.wall_ms())?;
     for name in &orphans {
         tracing::info!(object = %name, "deleting an object that was never published");
         volume.blobs.delete(name).await?;
     }
     Ok(Swept { object_count: orphans.len(), ..Swept::default() })
-}
-
-/// Adds the listed and the dropped files as of one revision, which it returns.
-pub(crate) async fn extend_with_published(
-    volume: &Volume,
-    known: &mut HashSet<FileId>,
-) -> Work<Revision> {
-    let scan = mirror::scan(volume.meta.as_ref(), &volume.keys.watched(), None).await?;
-    for kv in &scan.kvs {
-        match volume.keys.parse_watched(&kv.key) {
-            Some(WatchedKey::File(place)) => known.insert(place.file),
-            Some(WatchedKey::Dropped(file)) => known.insert(file),
-            _ => false,
-        };
-    }
-    Ok(scan.revision)
 }
 
 /// The objects that can go. Refuses when the listing is ahead of the meta tier.

@@ -10,10 +10,10 @@ use crate::file::{
     BuiltFile, CommitKind, CommitRecord, FileEntry, FileIdentity, FileParams, FileWriter, Origin,
     SizeChange,
 };
+use crate::meta::MetaError;
 use crate::meta::keys::VolumeKeys;
 use crate::meta::records::Intent;
 use crate::meta::txn::{self, FilePut};
-use crate::meta::{KeyRange, MetaError, RangeRequest};
 use crate::mirror::scan;
 use crate::types::{CommitId, FileId, Revision};
 
@@ -92,11 +92,11 @@ impl Drop for BulkFiles {
     }
 }
 
-async fn give_up(core: &Core, entry: &FileEntry) {
+pub(super) async fn give_up(core: &Core, entry: &FileEntry) {
     let Ok(response) = core.meta.txn(txn::give_up(&core.keys, entry.id)).await else { return };
-    // Without its intent it was published, or it is for the compactor to find: unless the volume was
-    // erased before the upload came to its end. Then nobody looks for it any more.
-    if !response.succeeded && !is_deleted(core).await {
+    // Without its intent it was published, or it is for the compactor to find: unless the upload outlived
+    // the volume. Then nobody may be looking for it any more.
+    if !response.succeeded && !outlived_volume(core, entry).await {
         return;
     }
     let name = ObjectName { volume: core.keys.id(), named_at: entry.named_at, file: entry.id };
@@ -105,10 +105,15 @@ async fn give_up(core: &Core, entry: &FileEntry) {
     }
 }
 
-/// True when the volume was deleted for certain; it never comes back.
-async fn is_deleted(core: &Core) -> bool {
-    let metadata = RangeRequest::new(KeyRange::key(core.keys.metadata()));
-    core.meta.range(metadata).await.is_ok_and(|found| found.kvs.is_empty())
+/// True when the volume was deleted, and the file was not published before: then it never will be. One that
+/// was published is for the eraser, because a snapshot of the deleted volume may read it.
+async fn outlived_volume(core: &Core, entry: &FileEntry) -> bool {
+    let Ok(watched) = scan(core.meta.as_ref(), &core.keys.watched(), None).await else {
+        return false;
+    };
+    let metadata = core.keys.metadata();
+    watched.kvs.iter().all(|kv| kv.key != metadata)
+        && !watched.published_files(&core.keys).contains(&entry.id)
 }
 
 /// Writes all pages of a transaction into files, and uploads these: data before metadata.

@@ -255,3 +255,17 @@ async fn an_upload_that_outlives_its_volume_takes_its_file_away() {
     assert_eq!(commit.await.unwrap().unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(place.objects(&volume).await, 0);
 }
+
+#[tokio::test]
+async fn a_published_file_of_a_deleted_volume_is_left_to_the_eraser() {
+    let place = Place::new();
+    let volume = place.create().await;
+    write_many(&volume).await.commit().await.unwrap();
+    let state = volume.core().mirror.fresh().await.unwrap();
+    let files: Vec<_> = state.levels.files().collect();
+    assert_eq!(files.len(), 1);
+    place.store().await.delete_volume("v").await.unwrap();
+    // As whoever did not hear that the commit had happened gives up its files.
+    super::bulk::give_up(volume.core(), files[0]).await;
+    assert_eq!(place.objects(&volume).await, 1);
+}

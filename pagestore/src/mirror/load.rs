@@ -1,8 +1,10 @@
+use std::collections::HashSet;
+
 use super::state::VolumeState;
 use crate::error::Result;
-use crate::meta::keys::VolumeKeys;
+use crate::meta::keys::{VolumeKeys, WatchedKey};
 use crate::meta::{KeyRange, KeyValue, MetaError, MetaResult, MetaStore, RangeRequest};
-use crate::types::Revision;
+use crate::types::{FileId, Revision};
 
 /// Keys read by one request.
 const CHUNK_KEYS: usize = 10_000;
@@ -16,6 +18,20 @@ pub struct Scan {
     pub revision: Revision,
     /// The keys, in order.
     pub kvs: Vec<KeyValue>,
+}
+
+impl Scan {
+    /// The files that these watched keys of a volume list, or say to be dropped: those that somebody may
+    /// still read.
+    #[must_use]
+    pub fn published_files(&self, keys: &VolumeKeys) -> HashSet<FileId> {
+        let file = |kv: &KeyValue| match keys.parse_watched(&kv.key) {
+            Some(WatchedKey::File(place)) => Some(place.file),
+            Some(WatchedKey::Dropped(file)) => Some(file),
+            _ => None,
+        };
+        self.kvs.iter().filter_map(file).collect()
+    }
 }
 
 /// Reads all of `keys` as of one revision (now, when none is given), in chunks.
