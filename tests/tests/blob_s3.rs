@@ -146,6 +146,9 @@ async fn broken_connections_lose_and_change_nothing() {
         let read: Result<Vec<Bytes>, _> = read.into_iter().collect();
         match read {
             Ok(parts) => assert_eq!(parts.concat(), content, "{fault:?}"),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                assert!(created.is_err(), "{fault:?}: {error}");
+            }
             Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{fault:?}: {error}"),
         }
         proxy.set(Fault::None);

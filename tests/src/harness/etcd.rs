@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pagestore::internal::env::Env;
 use pagestore::internal::meta::etcd::{EtcdOptions, EtcdStore};
@@ -15,6 +16,10 @@ use super::{http, installed, port, start_on_free_ports};
 
 /// Fast elections, so that tests of them need not wait.
 const CLUSTER_TIMING: [&str; 2] = ["--heartbeat-interval=50", "--election-timeout=500"];
+
+/// How long a request may take. Far more than users wait: a test that is not about slowness must not fail
+/// because the machine is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One etcd node with a data directory of its own.
 #[derive(Debug)]
@@ -87,7 +92,7 @@ impl EtcdServer {
 
     /// The meta tier on it.
     pub async fn connect(&self) -> Arc<EtcdStore> {
-        EtcdStore::connect(EtcdOptions::new([self.endpoint()]), &Env::system()).await.unwrap()
+        connect([self.endpoint()]).await
     }
 
     /// Its data.
@@ -145,7 +150,7 @@ impl EtcdServer {
     }
 
     fn prepare(node: &Node) -> EtcdServer {
-        EtcdServer { process: None, node: node.clone(), dir: TempDir::new().unwrap() }
+        EtcdServer { process: None, node: node.clone(), dir: data_dir() }
     }
 
     fn launch(&mut self) -> Result<(), StartError> {
@@ -172,6 +177,21 @@ impl EtcdServer {
                 .is_some_and(|(_, body)| body.contains(r#""health":"true""#))
         };
         self.process.as_mut().expect("it was launched").wait_ready(healthy)
+    }
+}
+
+async fn connect(endpoints: impl IntoIterator<Item = String>) -> Arc<EtcdStore> {
+    let options = EtcdOptions { request_timeout: PATIENCE, ..EtcdOptions::new(endpoints) };
+    EtcdStore::connect(options, &Env::system()).await.unwrap()
+}
+
+/// A fresh directory for a node's data, in the directory that the environment names for them, or else where
+/// temporary files go. In memory no test waits for the disk's syncs, which are etcd's business; a killed
+/// etcd finds its data there all the same.
+fn data_dir() -> TempDir {
+    match std::env::var_os("PAGESTORE_ETCD_DATA") {
+        Some(parent) => TempDir::new_in(parent).unwrap(),
+        None => TempDir::new().unwrap(),
     }
 }
 
@@ -243,7 +263,7 @@ impl EtcdCluster {
 
     /// The meta tier on all of it.
     pub async fn connect(&self) -> Arc<EtcdStore> {
-        EtcdStore::connect(EtcdOptions::new(self.endpoints()), &Env::system()).await.unwrap()
+        connect(self.endpoints()).await
     }
 
     /// Which of the nodes leads now.
