@@ -157,6 +157,34 @@ async fn a_deleted_volume_is_erased_once_nobody_holds_it() {
 }
 
 #[tokio::test]
+async fn a_snapshot_of_a_deleted_volume_reads_on_until_its_lease_ends() {
+    let world = World::new(33);
+    let volume = world.create(Keep::Nothing).await;
+    let keys = world.keys(&volume);
+    let (mut model, mut random) = (Model::default(), Random::new(33));
+    model.write(&volume, &mut random, 20).await;
+    world.compactor().compact(volume.id(), Effort::Thorough).await.unwrap();
+    model.write(&volume, &mut random, 20).await;
+    // Of processes of their own, with nothing in their caches.
+    let (reader, idler) = (world.open().await, world.open().await);
+    let held = reader.snapshot().await.unwrap();
+    let unread = idler.snapshot().await.unwrap();
+    world.store().await.delete_volume("v").await.unwrap();
+    let running = start(&world, 1);
+    for process in [&reader, &idler] {
+        eventually("the news", async || process.snapshot_stale().await.is_err()).await;
+    }
+    assert_eq!(reader.snapshot().await.unwrap_err().kind(), ErrorKind::NotFound);
+    model.check_newest(&held).await;
+
+    world.end_leases(&keys).await;
+    eventually("the end of all keys", async || world.count(keys.everything()).await == 0).await;
+    let gone = unread.read(PageNo(0)).await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::Expired, "{gone}");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_volume_made_later_is_looked_after_too() {
     let world = World::new(25);
     let running = start(&world, 1);

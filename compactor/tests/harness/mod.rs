@@ -20,7 +20,8 @@ use pagestore::internal::meta::keys::{StoreKeys, VolumeKeys};
 use pagestore::internal::meta::{KeyRange, LeaseId, MetaError, MetaStore};
 use pagestore::internal::mirror;
 use pagestore::{
-    Env, Keep, PageCount, PageNo, PageSize, Revision, Store, StoreOptions, Volume, VolumeOptions,
+    Env, Keep, PageCount, PageNo, PageSize, Revision, Snapshot, Store, StoreOptions, Volume,
+    VolumeOptions,
 };
 use pagestore_compactor::{Compactor, CompactorOptions, Tiers};
 
@@ -226,10 +227,14 @@ impl Model {
 
     /// Holds what `volume` shows at the head against the model.
     pub async fn check_head(&self, volume: &Volume) {
-        let snapshot = volume.snapshot().await.unwrap();
+        self.check_newest(&volume.snapshot().await.unwrap()).await;
+    }
+
+    /// Holds a snapshot of the newest commit against the model.
+    pub async fn check_newest(&self, snapshot: &Snapshot) {
         let pages = self.pages();
         assert_eq!(snapshot.page_count(), PageCount(pages.len() as u64));
-        check_pages(&snapshot, &pages).await;
+        check_pages(snapshot, &pages).await;
     }
 
     /// Holds every commit at or above `oldest` against the model.
@@ -242,7 +247,7 @@ impl Model {
     }
 }
 
-async fn check_pages(snapshot: &pagestore::Snapshot, pages: &[Bytes]) {
+async fn check_pages(snapshot: &Snapshot, pages: &[Bytes]) {
     for (page, content) in pages.iter().enumerate() {
         let read = snapshot.read(PageNo(page as u64)).await.unwrap();
         assert_eq!(read, content, "page {page} at {}", snapshot.revision());

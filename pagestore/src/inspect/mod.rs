@@ -54,14 +54,14 @@ impl Inspector {
         F: Future<Output = Result<T>>,
     {
         for _ in 1..MAX_TRIES {
-            let state = self.core.mirror.abreast().await?;
-            match look(state).await {
+            self.core.mirror.abreast().await?;
+            match look(self.core.mirror.state()?).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 seen => return seen,
             }
         }
-        let state = self.core.mirror.abreast().await?;
-        look(state).await.map_err(|error| match error.kind() {
+        self.core.mirror.abreast().await?;
+        look(self.core.mirror.state()?).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => missing(&error),
             _ => error,
         })

@@ -67,14 +67,15 @@ impl HeadReader {
         answer
     }
 
-    /// When a flush, a merge or a deletion of files was last published, no older than this call.
-    pub(super) async fn read_whereabouts(&self) -> Result<Revision> {
+    /// When a flush, a merge or a deletion of files was last published, no older than this call; nothing
+    /// when the volume was deleted.
+    pub(super) async fn read_whereabouts(&self) -> Result<Option<Revision>> {
         let request = RangeRequest::new(self.keys.whereabouts()).project(Projection::KeysOnly);
         let found = self.meta.range(request).await?;
         if !found.kvs.iter().any(|kv| kv.key == self.keys.metadata()) {
-            return Err(Error::not_found(format!("volume was deleted: {}", self.keys.id())));
+            return Ok(None);
         }
-        Ok(found.kvs.iter().map(|kv| kv.mod_revision).max().unwrap_or_default())
+        Ok(found.kvs.iter().map(|kv| kv.mod_revision).max())
     }
 
     async fn fetch(&self) -> Result<Revision> {

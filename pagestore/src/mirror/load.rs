@@ -59,15 +59,64 @@ pub async fn scan(meta: &dyn MetaStore, keys: &KeyRange, at: Option<Revision>) -
 /// # Errors
 /// `NotFound` when the volume was deleted, `Corrupt` when a value is broken, `Unavailable`.
 pub async fn load(meta: &dyn MetaStore, keys: &VolumeKeys) -> Result<VolumeState> {
+    let scan = scan_watched(meta, keys).await?;
+    VolumeState::load(keys, &scan.kvs, scan.revision)
+}
+
+/// Reads the watched keys of a volume whose state was `before`, and which may have been deleted since.
+pub(super) async fn reload(
+    meta: &dyn MetaStore,
+    keys: &VolumeKeys,
+    before: &VolumeState,
+) -> Result<VolumeState> {
+    let scan = scan_watched(meta, keys).await?;
+    before.reload(keys, &scan.kvs, scan.revision)
+}
+
+async fn scan_watched(meta: &dyn MetaStore, keys: &VolumeKeys) -> MetaResult<Scan> {
     for _ in 1..MAX_RESTARTS {
         match scan(meta, &keys.watched(), None).await {
             Err(MetaError::Compacted { .. }) => {}
-            scanned => {
-                let scan = scanned?;
-                return VolumeState::load(keys, &scan.kvs, scan.revision);
-            }
+            scanned => return scanned,
         }
     }
-    let scan = scan(meta, &keys.watched(), None).await?;
-    VolumeState::load(keys, &scan.kvs, scan.revision)
+    scan(meta, &keys.watched(), None).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Env;
+    use crate::error::ErrorKind;
+    use crate::meta::embedded::EmbeddedStore;
+    use crate::meta::keys::StoreKeys;
+    use crate::meta::records::VolumeRecord;
+    use crate::meta::txn;
+    use crate::types::{HashSecret, Keep, PageSize, SECRET_BYTES, VolumeId};
+
+    #[tokio::test]
+    async fn a_volume_deleted_meanwhile_is_loaded_again_as_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let meta = EmbeddedStore::open(dir.path(), &Env::seeded(1)).unwrap();
+        let keys = StoreKeys::new("").volume(VolumeId(1));
+        let record = VolumeRecord {
+            page_size: PageSize::DEFAULT,
+            keep: Keep::Nothing,
+            created_ms: 0,
+            secret: HashSecret::new([1; SECRET_BYTES]),
+            parent: None,
+        };
+        let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
+        let created = meta.txn(create).await.unwrap().revision;
+        let before = load(meta.as_ref(), &keys).await.unwrap();
+        assert!(!reload(meta.as_ref(), &keys, &before).await.unwrap().deleted);
+
+        let deletion = meta.txn(txn::delete_volume("nv".into(), &keys, created)).await.unwrap();
+        let after = reload(meta.as_ref(), &keys, &before).await.unwrap();
+        assert!(after.deleted);
+        assert_eq!((after.created, after.revision), (created, deletion.revision));
+        assert_eq!((after.head, &after.record), (before.head, &before.record));
+        let error = load(meta.as_ref(), &keys).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
 }

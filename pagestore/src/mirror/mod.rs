@@ -69,11 +69,9 @@ impl Mirror {
     /// The state as it is, possibly behind the head.
     ///
     /// # Errors
-    /// `Corrupt` or `NotFound` when the volume can no longer be followed.
+    /// `NotFound` when the volume was deleted, `Corrupt` when it can no longer be followed.
     pub fn state(&self) -> Result<Arc<VolumeState>> {
-        let latest = self.latest.borrow();
-        check(&latest)?;
-        Ok(latest.state.clone())
+        alive(self.known()?)
     }
 
     /// The state at the head or later: every commit acknowledged before this call is in it.
@@ -85,14 +83,25 @@ impl Mirror {
         self.reach(head).await
     }
 
-    /// The state with every flush, merge and deletion of files that was published before this call, of
-    /// which the head does not tell: for whoever does not find what should be there.
+    /// The state as it is, of a deleted volume too: for snapshots, which outlive their volume.
     ///
     /// # Errors
-    /// As [`Mirror::fresh`]; `NotFound` when the volume was deleted.
+    /// `Corrupt` when the volume can no longer be followed.
+    pub fn known(&self) -> Result<Arc<VolumeState>> {
+        known(&self.latest.borrow())
+    }
+
+    /// The state with every flush, merge and deletion of files that was published before this call, of
+    /// which the head does not tell, and with the deletion of the volume: for whoever does not find what
+    /// should be there.
+    ///
+    /// # Errors
+    /// As [`Mirror::fresh`].
     pub async fn abreast(&self) -> Result<Arc<VolumeState>> {
-        let published = self.head.read_whereabouts().await?;
-        self.reach(published).await
+        match self.head.read_whereabouts().await? {
+            Some(published) => self.wait_until(|state| state.revision >= published).await,
+            None => self.wait_until(|state| state.deleted).await,
+        }
     }
 
     /// The state at `revision` or later. To be called with the revision of a change to a watched
@@ -101,19 +110,19 @@ impl Mirror {
     /// # Errors
     /// `Unavailable` when the watch does not catch up in time.
     pub async fn reach(&self, revision: Revision) -> Result<Arc<VolumeState>> {
-        if let Some(state) = self.state().ok().filter(|state| state.revision >= revision) {
+        alive(self.wait_until(|state| state.revision >= revision).await?)
+    }
+
+    async fn wait_until(&self, done: impl Fn(&VolumeState) -> bool) -> Result<Arc<VolumeState>> {
+        if let Some(state) = self.known().ok().filter(|state| done(state)) {
             return Ok(state);
         }
         let mut latest = self.latest.clone();
-        let reached =
-            latest.wait_for(|latest| latest.broken.is_some() || latest.state.revision >= revision);
+        let reached = latest.wait_for(|latest| latest.broken.is_some() || done(&latest.state));
         match self.env.within(CATCH_UP, reached).await {
-            Some(Ok(latest)) => {
-                check(&latest)?;
-                Ok(latest.state.clone())
-            }
+            Some(Ok(latest)) => known(&latest),
             _ => Err(Error::unavailable(format!(
-                "the watch of the meta tier did not catch up within {} s; wanted revision {revision}",
+                "the watch of the meta tier did not catch up within {} s",
                 CATCH_UP.as_secs()
             ))),
         }
@@ -122,27 +131,29 @@ impl Mirror {
     /// Waits for a state newer than `revision`.
     ///
     /// # Errors
-    /// `Corrupt` or `NotFound` when the volume can no longer be followed.
+    /// `NotFound` when the volume was deleted, `Corrupt` when it can no longer be followed.
     pub async fn changed(&self, revision: Revision) -> Result<Arc<VolumeState>> {
         let mut latest = self.latest.clone();
         let newer = latest
             .wait_for(|latest| latest.broken.is_some() || latest.state.revision > revision)
             .await;
         let latest = newer.map_err(|_| Error::unavailable("the runtime is shutting down"))?;
-        check(&latest)?;
-        Ok(latest.state.clone())
+        alive(known(&latest)?)
     }
 }
 
-fn check(latest: &Latest) -> Result<()> {
+fn known(latest: &Latest) -> Result<Arc<VolumeState>> {
     match &latest.broken {
         Some((kind, message)) => Err(Error::new(*kind, message.clone())),
-        None if latest.state.deleted => Err(Error::not_found("volume was deleted")),
-        None => Ok(()),
+        None => Ok(latest.state.clone()),
     }
 }
 
-/// Keeps the state current until the volume is deleted or a value is broken.
+fn alive(state: Arc<VolumeState>) -> Result<Arc<VolumeState>> {
+    if state.deleted { Err(Error::not_found("volume was deleted")) } else { Ok(state) }
+}
+
+/// Keeps the state current until a value is broken.
 struct Watcher {
     meta: Arc<dyn MetaStore>,
     keys: VolumeKeys,
@@ -156,12 +167,7 @@ impl Watcher {
         loop {
             let before = self.revision();
             match self.follow().await {
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Invalid
-                    ) =>
-                {
+                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid) => {
                     tracing::error!(volume = %self.keys.id(), %error, "a volume can no longer be followed");
                     let broken = Some((error.kind(), error.to_string()));
                     self.latest.send_modify(|latest| latest.broken = broken);
@@ -202,7 +208,8 @@ impl Watcher {
     }
 
     async fn reload(&self) -> Result<()> {
-        let state = Arc::new(load(self.meta.as_ref(), &self.keys).await?);
+        let before = self.latest.borrow().state.clone();
+        let state = Arc::new(load::reload(self.meta.as_ref(), &self.keys, &before).await?);
         self.latest.send_modify(|latest| latest.state = state);
         Ok(())
     }

@@ -95,14 +95,32 @@ impl VolumeState {
     /// # Errors
     /// `NotFound` when the volume has no metadata, `Corrupt` when a value is broken.
     pub fn load(keys: &VolumeKeys, kvs: &[KeyValue], revision: Revision) -> Result<VolumeState> {
-        let metadata = kvs
-            .iter()
-            .find(|kv| keys.parse_watched(&kv.key) == Some(WatchedKey::Metadata))
+        let metadata = find_metadata(keys, kvs)
             .ok_or_else(|| Error::not_found(format!("volume was deleted: {}", keys.id())))?;
-        let mut state = VolumeState {
-            revision,
-            record: Arc::new(VolumeRecord::of(keys, metadata)?),
-            created: metadata.create_revision,
+        let record = Arc::new(VolumeRecord::of(keys, metadata)?);
+        VolumeState::empty(record, metadata.create_revision).fold(keys, kvs, revision)
+    }
+
+    /// As [`VolumeState::load`], for a volume that was this one: it may have been deleted since.
+    ///
+    /// # Errors
+    /// `Corrupt` when a value is broken.
+    pub(super) fn reload(
+        &self,
+        keys: &VolumeKeys,
+        kvs: &[KeyValue],
+        revision: Revision,
+    ) -> Result<VolumeState> {
+        let mut state = VolumeState::empty(self.record.clone(), self.created);
+        state.deleted = find_metadata(keys, kvs).is_none();
+        state.fold(keys, kvs, revision)
+    }
+
+    fn empty(record: Arc<VolumeRecord>, created: Revision) -> VolumeState {
+        VolumeState {
+            revision: Revision::ZERO,
+            record,
+            created,
             deleted: false,
             head: Revision::ZERO,
             floor: FloorState::default(),
@@ -117,16 +135,20 @@ impl VolumeState {
             points: OrdMap::new(),
             dropped: OrdMap::new(),
             staged_bytes: 0,
-        };
+        }
+    }
+
+    fn fold(mut self, keys: &VolumeKeys, kvs: &[KeyValue], revision: Revision) -> Result<Self> {
+        self.revision = revision;
         let mut files = Vec::new();
         for kv in kvs {
-            state.put(keys, kv, &mut files)?;
+            self.put(keys, kv, &mut files)?;
         }
-        state.levels = state.levels.apply(&files)?;
+        self.levels = self.levels.apply(&files)?;
         // Of what is flushed some may be removed and some not yet: begin at the floor, where all is.
-        state.forget_until(state.floor.up_to);
-        state.drop_flushed();
-        Ok(state)
+        self.forget_until(self.floor.up_to);
+        self.drop_flushed();
+        Ok(self)
     }
 
     /// The state after `batch`, which must follow on this one.
@@ -293,6 +315,10 @@ impl VolumeState {
 }
 
 /// The first key of the changelog after `revision`.
+fn find_metadata<'a>(keys: &VolumeKeys, kvs: &'a [KeyValue]) -> Option<&'a KeyValue> {
+    kvs.iter().find(|kv| keys.parse_watched(&kv.key) == Some(WatchedKey::Metadata))
+}
+
 fn after(revision: Revision) -> (Revision, CommitId) {
     (revision.next(), CommitId::from_bytes([0; 16]))
 }

@@ -195,6 +195,8 @@ impl Readability {
     pub(crate) async fn check(&self, state: &VolumeState, revision: Revision) -> Result<()> {
         if self.shared.is_readable(state, revision).await? {
             Ok(())
+        } else if state.deleted {
+            Err(Error::expired("the volume was deleted, and nothing keeps what it was any more"))
         } else {
             Err(expired(revision, state.oldest.record.readable))
         }

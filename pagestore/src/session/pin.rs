@@ -162,6 +162,9 @@ impl Shared {
         state: &VolumeState,
         revision: Revision,
     ) -> Result<bool> {
+        if state.deleted && !self.is_pinned(state.revision).await? {
+            return Ok(false);
+        }
         if state.is_readable(revision) {
             return Ok(true);
         }
@@ -178,6 +181,15 @@ impl Shared {
             self.held.saw_own(revision, put, response.revision);
         }
         Ok(is_there && response.revision >= state.revision)
+    }
+
+    /// True when the session's pin is there, at `after` or later. Nobody pins a deleted volume, so the pin was
+    /// there ever since the deletion, and nothing has been erased yet.
+    async fn is_pinned(&self, after: Revision) -> Result<bool> {
+        let key = KeyRange::key(self.keys.pin(self.id));
+        let request = RangeRequest::new(key).project(Projection::KeysOnly);
+        let response = self.meta.range(request).await?;
+        Ok(!response.kvs.is_empty() && response.revision >= after)
     }
 
     /// Lets go of holds that no snapshot needs any more.
@@ -217,12 +229,16 @@ impl Shared {
         if self.closed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let state = self.mirror.state()?;
         let alive = match self.meta.lease_keep_alive(pin.lease).await {
             Ok(_) => true,
             Err(MetaError::LeaseNotFound) => false,
             Err(error) => return Err(error.into()),
         };
+        let state = self.mirror.known()?;
+        if state.deleted {
+            // What is pinned stays pinned, and nothing else can be any more.
+            return Ok(());
+        }
         if !alive {
             self.grant_anew(&mut pin).await?;
         }

@@ -131,3 +131,17 @@ async fn a_revision_is_held_although_what_was_pinned_before_the_lease_was_lost_i
     assert_eq!(pin.revision, pinned.next());
     assert_eq!(place.count(KeyRange::key(keys.pin(shared.id))).await, 1);
 }
+
+#[tokio::test]
+async fn a_session_of_a_deleted_volume_keeps_its_lease_and_pin() {
+    let place = Place::new().await;
+    let shared = &place.session.shared;
+    let created = shared.mirror.state().unwrap().created;
+    let deletion = txn::delete_volume("nv".into(), &place.keys, created);
+    assert!(place.meta.txn(deletion).await.unwrap().succeeded);
+    assert!(shared.mirror.abreast().await.unwrap().deleted);
+    shared.tick().await.unwrap();
+    assert_eq!(place.count(KeyRange::key(place.keys.pin(shared.id))).await, 1);
+    let refused = place.session.hold(Revision(1)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+}

@@ -120,7 +120,7 @@ impl Reader {
     }
 
     async fn find_among(&self, view: &View, page: PageNo) -> Result<Version> {
-        let state = self.mirror.state()?;
+        let state = self.mirror.known()?;
         self.readability.check(&state, view.revision).await?;
         // What was flushed since is where a merge may have taken it: below level 0, with what a file of
         // then has that is newer.
@@ -285,7 +285,7 @@ impl Reader {
     }
 
     async fn page_count_in_files(&self, view: &View) -> Result<PageCount> {
-        let state = self.mirror.state()?;
+        let state = self.mirror.known()?;
         self.readability.check(&state, view.revision).await?;
         let mut newest = (Revision::ZERO, PageCount::default());
         for entry in state.levels.files().filter(|entry| entry.size_change_count > 0) {
