@@ -288,9 +288,10 @@ impl Client {
         let fine = match error.kind() {
             ErrorKind::Unavailable | ErrorKind::Backpressure => true,
             ErrorKind::Expired => lost,
+            // What is held outlives its volume.
             ErrorKind::NotFound => {
-                volume.is_some_and(|volume| site.model().is_deleted(volume))
-                    || site.sky.was_missing()
+                let deleted = volume.is_some_and(|volume| site.model().is_deleted(volume));
+                (deleted && doing != READ_HELD) || site.sky.was_missing()
             }
             ErrorKind::Corrupt => site.sky.was_missing(),
             _ => false,
@@ -329,7 +330,6 @@ impl Worker {
     }
 
     async fn reopen(&mut self, id: VolumeId) {
-        self.held.retain(|(volume, _)| volume.id() != id);
         let Some(number) = self.volumes.iter().position(|volume| volume.id() == id) else { return };
         self.volumes[number] = self.client.open_one(&self.store, number as u64).await;
     }
@@ -348,7 +348,7 @@ impl Worker {
                 self.resolve().await;
                 Ok(())
             }
-            98 if self.client.work.deletes && self.random.one_in(12) => self.delete().await,
+            98 if self.client.work.deletes && self.random.one_in(6) => self.delete().await,
             _ => self.identity().await,
         }
     }
@@ -571,7 +571,7 @@ impl Worker {
         let volume = self.volume();
         let snapshot = self.snapshot(&volume).await?;
         let pages = 1 + self.random.skewed(8);
-        self.read(&volume, &snapshot, pages).await?;
+        self.read("read", &volume, &snapshot, pages).await?;
         if self.held.len() < 3 && self.random.one_in(6) {
             self.held.push((volume, snapshot));
         }
@@ -580,6 +580,7 @@ impl Worker {
 
     async fn read(
         &mut self,
+        doing: &'static str,
         volume: &Volume,
         snapshot: &Snapshot,
         pages: u64,
@@ -589,7 +590,7 @@ impl Worker {
             let page = self.page();
             if page < snapshot.page_count().0 {
                 let content = snapshot.read(PageNo(page)).await;
-                let content = content.map_err(|error| ("read", volume.id(), error))?;
+                let content = content.map_err(|error| (doing, volume.id(), error))?;
                 site.model().check_read(volume.id(), snapshot.revision().0, page, &content);
             }
         }
@@ -602,7 +603,7 @@ impl Worker {
         }
         let at = self.random.below(self.held.len() as u64) as usize;
         let (volume, snapshot) = self.held[at].clone();
-        let read = self.read(&volume, &snapshot, 4).await;
+        let read = self.read(READ_HELD, &volume, &snapshot, 4).await;
         if read.is_err() || self.random.one_in(5) {
             self.held.retain(|(of, held)| {
                 of.id() != volume.id() || held.revision() != snapshot.revision()
@@ -622,7 +623,7 @@ impl Worker {
             Ok(snapshot) => {
                 let count = snapshot.page_count().0;
                 site.model().check_snapshot(volume.id(), snapshot.revision().0, count, revision);
-                self.read(&volume, &snapshot, 3).await
+                self.read("read", &volume, &snapshot, 3).await
             }
             Err(error)
                 if error.kind() == ErrorKind::Expired
@@ -641,7 +642,7 @@ impl Worker {
         let snapshot = snapshot.map_err(|error| ("look at what is known", volume.id(), error))?;
         let (revision, count) = (snapshot.revision().0, snapshot.page_count().0);
         site.model().check_snapshot(volume.id(), revision, count, 0);
-        self.read(&volume, &snapshot, 3).await
+        self.read("read", &volume, &snapshot, 3).await
     }
 
     async fn delete(&mut self) -> Result<(), Failure> {
@@ -655,6 +656,8 @@ impl Worker {
         Ok(())
     }
 }
+
+const READ_HELD: &str = "read what is held";
 
 /// What was wanted, of which volume, and why it was not done.
 type Failure = (&'static str, VolumeId, Error);
