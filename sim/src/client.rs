@@ -102,7 +102,7 @@ pub enum Kind {
 }
 
 /// A transaction, with what the model has to know of it.
-struct Tracked {
+pub(crate) struct Tracked {
     transaction: Transaction,
     volume: VolumeId,
     part: Part,
@@ -124,7 +124,7 @@ impl Tracked {
         Tracked { transaction, volume: volume.id(), part, last: count, lowest: count, wrote: false }
     }
 
-    async fn read(
+    pub(crate) async fn read(
         &mut self,
         process: &Process,
         page: u64,
@@ -167,7 +167,7 @@ impl Tracked {
         }
     }
 
-    fn write(&mut self, page: u64, content: Bytes) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, page: u64, content: Bytes) -> Result<(), Error> {
         let digest = digest(&content);
         self.transaction.write(PageNo(page), content)?;
         self.part.writes.insert(page, digest);
@@ -178,7 +178,7 @@ impl Tracked {
         Ok(())
     }
 
-    fn truncate(&mut self, count: u64) {
+    pub(crate) fn truncate(&mut self, count: u64) {
         self.transaction.truncate(PageCount(count));
         self.part.asks_count = true;
         self.part.writes.split_off(&count);
@@ -204,33 +204,46 @@ pub struct Client {
 }
 
 /// One task of a client.
-struct Worker {
+pub(crate) struct Worker {
     client: Client,
-    volumes: Vec<Volume>,
-    store: Store,
+    pub(crate) volumes: Vec<Volume>,
+    pub(crate) store: Store,
     random: Random,
     held: Vec<(Volume, Snapshot)>,
     unknown: Vec<(u32, Volume, CommitToken)>,
 }
 
 impl Client {
+    /// A client in `process` that does nothing yet.
+    pub(crate) fn new(process: &Process, work: &Arc<Work>, under_way: &UnderWay) -> Client {
+        Client { process: process.clone(), work: work.clone(), under_way: under_way.clone() }
+    }
+
+    fn worker(&self, store: Store, volumes: Vec<Volume>) -> Worker {
+        Worker {
+            client: self.clone(),
+            volumes,
+            store,
+            random: self.process.site.world.draw(Random::fork),
+            held: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+
+    /// A task of it that is told what to do, once the store and its volumes are open.
+    pub(crate) async fn open_worker(&self) -> Worker {
+        let (store, volumes) = self.open_all().await;
+        self.worker(store, volumes)
+    }
+
     /// Starts a client in `process`; `under_way` counts its tasks.
     pub fn start(process: &Process, work: &Arc<Work>, under_way: &UnderWay, operations: u64) {
-        let client =
-            Client { process: process.clone(), work: work.clone(), under_way: under_way.clone() };
+        let client = Client::new(process, work, under_way);
         let going = under_way.begin();
         process.spawn(async move {
             let (store, volumes) = client.open_all().await;
             for _ in 0..client.work.tasks {
-                let random = client.process.site.world.draw(Random::fork);
-                let worker = Worker {
-                    client: client.clone(),
-                    volumes: volumes.clone(),
-                    store: store.clone(),
-                    random,
-                    held: Vec::new(),
-                    unknown: Vec::new(),
-                };
+                let worker = client.worker(store.clone(), volumes.clone());
                 let one = client.under_way.begin();
                 client.process.spawn(async move {
                     worker.run(operations).await;
@@ -324,8 +337,25 @@ impl Worker {
             }
         }
         self.held.clear();
+        self.resolve_all().await;
+    }
+
+    /// Asks until it is known of every commit what became of it.
+    pub(crate) async fn resolve_all(&mut self) {
         while !self.unknown.is_empty() {
             self.resolve().await;
+        }
+    }
+
+    /// Where it runs.
+    pub(crate) fn process(&self) -> &Process {
+        &self.client.process
+    }
+
+    /// Holds the error of something that was told to do against what may be.
+    pub(crate) fn judge(&self, outcome: Result<(), Failure>) {
+        if let Err((doing, volume, error)) = outcome {
+            self.client.judge(doing, Some(volume), &error);
         }
     }
 
@@ -374,7 +404,7 @@ impl Worker {
         }
     }
 
-    async fn begin(&mut self, volume: &Volume) -> Result<Tracked, Failure> {
+    pub(crate) async fn begin(&mut self, volume: &Volume) -> Result<Tracked, Failure> {
         let snapshot = self.snapshot(volume).await?;
         let count = snapshot.page_count().0;
         let transaction = volume.begin_on(snapshot);
@@ -392,7 +422,7 @@ impl Worker {
     }
 
     /// Changes some pages of one volume, or very many.
-    async fn change(&mut self, bulk: bool) -> Result<(), Failure> {
+    pub(crate) async fn change(&mut self, bulk: bool) -> Result<(), Failure> {
         let volume = self.volume();
         let mut tracked = self.begin(&volume).await?;
         self.fill(&mut tracked, bulk).await.map_err(|error| ("read", volume.id(), error))?;
@@ -440,12 +470,12 @@ impl Worker {
     }
 
     /// No two contents are the same, unless they are zeros.
-    fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.random.number() | 1
     }
 
     /// Changes pages of several volumes in one commit.
-    async fn transfer(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn transfer(&mut self) -> Result<(), Failure> {
         if self.volumes.len() < 2 {
             return self.change(false).await;
         }
@@ -454,10 +484,23 @@ impl Worker {
         volumes.dedup_by_key(|volume| volume.id());
         let count = self.random.range(2, volumes.len() as u64 + 1) as usize;
         volumes.truncate(count);
+        let mut parts = self.begin_together(&volumes).await?;
+        for (volume, tracked) in &mut parts {
+            self.fill(tracked, false).await.map_err(|error| ("read", volume.id(), error))?;
+            tracked.ask_count(&self.client.process);
+        }
+        self.commit(parts).await
+    }
+
+    /// Transactions on several volumes, which are in the order of their ids, all as of one revision.
+    pub(crate) async fn begin_together(
+        &mut self,
+        volumes: &[Volume],
+    ) -> Result<Vec<(Volume, Tracked)>, Failure> {
         let site = self.client.process.site.clone();
         let first = volumes[0].id();
         let heads: Vec<u64> = volumes.iter().map(|volume| site.model().head(volume.id())).collect();
-        let begun = begin_all(&volumes).await.map_err(|error| {
+        let begun = begin_all(volumes).await.map_err(|error| {
             let gone = volumes.iter().find(|volume| site.model().is_deleted(volume.id()));
             ("begin on several", gone.map_or(first, Volume::id), error)
         })?;
@@ -469,12 +512,10 @@ impl Worker {
             }
             let base = transaction.revision().0;
             let count = site.model().page_count(volume.id(), base);
-            let mut tracked = Tracked::new(&self.client.process, volume, transaction, count);
-            self.fill(&mut tracked, false).await.map_err(|error| ("read", volume.id(), error))?;
-            tracked.ask_count(&self.client.process);
+            let tracked = Tracked::new(&self.client.process, volume, transaction, count);
             parts.push((volume.clone(), tracked));
         }
-        self.commit(parts).await
+        Ok(parts)
     }
 
     /// Writes what is there already.
@@ -493,7 +534,7 @@ impl Worker {
         self.commit(vec![(volume, tracked)]).await
     }
 
-    async fn commit(&mut self, parts: Vec<(Volume, Tracked)>) -> Result<(), Failure> {
+    pub(crate) async fn commit(&mut self, parts: Vec<(Volume, Tracked)>) -> Result<(), Failure> {
         let site = self.client.process.site.clone();
         if parts.iter().all(|(_, tracked)| !tracked.wrote) {
             return Ok(());
@@ -660,4 +701,4 @@ impl Worker {
 const READ_HELD: &str = "read what is held";
 
 /// What was wanted, of which volume, and why it was not done.
-type Failure = (&'static str, VolumeId, Error);
+pub(crate) type Failure = (&'static str, VolumeId, Error);

@@ -22,3 +22,4 @@ pub mod objects;
 pub mod process;
 pub mod random;
 pub mod run;
+pub mod scenario;

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use pagestore_sim::chaos::Victim;
-use pagestore_sim::link::MISHAPS;
+use pagestore_sim::link::{MISHAPS, Mishap};
 use pagestore_sim::model::Counts;
-use pagestore_sim::run::{Outcome, run, run_mishap};
+use pagestore_sim::run::{Outcome, run};
+use pagestore_sim::scenario::{SCENARIOS, run_scenario};
 
 /// One seed in so many is run twice, and must be the same both times.
 const TWICE: u64 = 16;
@@ -33,7 +33,7 @@ struct Args {
     /// Prints what happened, step by step, also when nothing is wrong.
     #[arg(long)]
     log: bool,
-    /// Has one process meet with one mishap, at every call and in every way.
+    /// Plays every scenario with one mishap, at every call and in every way.
     #[arg(long)]
     sweep: bool,
     /// Runs the seed in this process, and prints the outcome for the one that started it.
@@ -138,23 +138,28 @@ fn main() -> ExitCode {
 fn sweep(seed: u64, threads: u64) -> ExitCode {
     let start = Instant::now();
     let mut all = Vec::new();
-    for victim in [Victim::Client, Victim::Compactor] {
-        let calls = run_mishap(seed, victim, None).calls;
-        println!("{victim:?}: {calls} calls");
-        let at = |call| MISHAPS.map(|mishap| (victim, call, mishap));
-        all.extend((1..=calls).flat_map(at));
+    let mut failed = Vec::new();
+    for scenario in SCENARIOS {
+        let swept = run_scenario(seed, scenario, None);
+        println!("{scenario:?}: {} calls", swept.calls);
+        if !swept.violations.is_empty() {
+            println!("{scenario:?} FAILED: {:?}", swept.violations);
+            failed.push((scenario, 0, Mishap::Error));
+        }
+        let at = |call| MISHAPS.map(|mishap| (scenario, call, mishap));
+        all.extend((1..=swept.calls).flat_map(at));
     }
-    let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let (next, failed) = (AtomicU64::new(0), Mutex::new(failed));
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((victim, call, mishap)) =
+                while let Some((scenario, call, mishap)) =
                     all.get(usize::try_from(next.fetch_add(1, SeqCst)).unwrap_or(usize::MAX))
                 {
-                    let swept = run_mishap(seed, *victim, Some((*call, *mishap)));
+                    let swept = run_scenario(seed, *scenario, Some((*call, *mishap)));
                     if !swept.violations.is_empty() {
-                        println!("{victim:?}, call {call}, {mishap:?}: {:?}", swept.violations);
-                        failed.lock().expect("no panic").push((*victim, *call, *mishap));
+                        println!("{scenario:?}, call {call}, {mishap:?}: {:?}", swept.violations);
+                        failed.lock().expect("no panic").push((*scenario, *call, *mishap));
                     }
                 }
             });

@@ -38,6 +38,13 @@ impl Bucket {
         &self.objects
     }
 
+    /// How many objects there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        use object_store::ObjectStore;
+        futures::executor::block_on(self.objects.list(None).count())
+    }
+
     /// What a process has of the bucket.
     #[must_use]
     pub fn client(&self, link: Link) -> Arc<BucketClient> {

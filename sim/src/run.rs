@@ -11,10 +11,9 @@ use pagestore::internal::meta::keys::StoreKeys;
 use pagestore::internal::meta::{KeyRange, RangeRequest};
 use pagestore::{ErrorKind, PageNo, Revision, StoreOptions};
 
-use crate::chaos::{Crew, Left, Plan, Victim, reign};
+use crate::chaos::{Crew, Left, Plan, reign};
 use crate::client::UnderWay;
 use crate::exec::WORLD;
-use crate::link::Mishap;
 use crate::model::Counts;
 use crate::process::{Process, ROOT, Site};
 
@@ -156,56 +155,6 @@ fn run_here(seed: u64, logs: bool) -> Outcome {
     outcome
 }
 
-/// What one run of a crash sweep came to.
-#[derive(Clone, Debug)]
-pub struct Swept {
-    /// Calls to the tiers that the victim made.
-    pub calls: u64,
-    /// What is wrong.
-    pub violations: Vec<String>,
-}
-
-/// Runs a little of everything, in which one process meets with one mishap at one of its calls.
-#[must_use]
-pub fn run_mishap(seed: u64, victim: Victim, at: Option<(u64, Mishap)>) -> Swept {
-    let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
-        crate::entropy::set(seed);
-        let site = Site::new(seed, false);
-        let calls = std::panic::catch_unwind(AssertUnwindSafe(|| live_through(&site, victim, at)));
-        let violations = site.model().violations().to_vec();
-        site.world.end();
-        let panicked = calls.is_err().then(|| "panicked".to_owned());
-        Swept {
-            calls: calls.unwrap_or_default(),
-            violations: violations.into_iter().chain(panicked).collect(),
-        }
-    });
-    thread.expect("a thread").join().expect("BUG: panics are caught")
-}
-
-fn live_through(site: &Site, victim: Victim, at: Option<(u64, Mishap)>) -> u64 {
-    let (plan, under_way) = (Plan::calm(), UnderWay::default());
-    let mut crew = Crew::start(&plan, site, &under_way);
-    let link = crew.first(victim).link.clone();
-    if let Some((call, mishap)) = at {
-        link.set_mishap(call, mishap);
-    }
-    let is_wrong = || !site.model().violations().is_empty();
-    if !run_for(site, FINISH, || is_wrong() || under_way.count() == 0) {
-        let what = format!("{} tasks of clients have not ended", under_way.count());
-        site.model().violate(what);
-    }
-    let calls = link.calls();
-    crew.end_clients(site);
-    if !is_wrong() {
-        drain(site);
-    }
-    if !is_wrong() {
-        scrub(site, &plan);
-    }
-    calls
-}
-
 fn live(site: &Site, plan: &Plan, start: Instant, busy: &mut (Duration, Duration)) {
     let under_way = UnderWay::default();
     let crew = Arc::new(Mutex::new(Crew::start(plan, site, &under_way)));
@@ -237,13 +186,13 @@ fn live(site: &Site, plan: &Plan, start: Instant, busy: &mut (Duration, Duration
     }
 }
 
-fn run_for(site: &Site, time: Duration, done: impl FnMut() -> bool) -> bool {
+pub(crate) fn run_for(site: &Site, time: Duration, done: impl FnMut() -> bool) -> bool {
     let until = site.world.now_us() + time.as_micros() as u64;
     site.world.run(until, done)
 }
 
 /// Waits until nothing is left that somebody has to tidy up.
-fn drain(site: &Site) {
+pub(crate) fn drain(site: &Site) {
     let until = site.world.now_us() + DRAIN.as_micros() as u64;
     loop {
         run_for(site, Duration::from_secs(300), || false);
@@ -297,7 +246,7 @@ fn leftovers(site: &Site) -> Vec<String> {
 }
 
 /// A process looks at everything.
-fn scrub(site: &Site, plan: &Plan) {
+pub(crate) fn scrub(site: &Site, plan: &Plan) {
     let process = site.start(0);
     match site.world.drive(SCRUB, look_at_all(&process, plan.work.volumes)) {
         Some(Ok(())) => {}
