@@ -145,6 +145,23 @@ impl Locks {
         }
     }
 
+    /// Gives back the lock that was taken at `created`.
+    async fn give_back(&self, key: Bytes, created: Revision) {
+        let txn = Txn {
+            compares: vec![Compare::created(key.clone(), created)],
+            then: vec![Op::delete(key)],
+            or_else: vec![],
+        };
+        if let Err(error) = self.meta.txn(txn).await {
+            tracing::debug!(%error, "a write lock was left to its lease");
+            // Others wait for it: it is not to be kept alive.
+            let lease = self.lease.lock().await.as_ref().map(|lease| lease.id);
+            if let Some(lease) = lease {
+                self.give_up(lease).await;
+            }
+        }
+    }
+
     /// Keeps the lease alive; false when it is over.
     async fn tick(&self, id: LeaseId, idle: &mut u32) -> bool {
         *idle = if self.used.swap(false, Ordering::Relaxed) { 0 } else { *idle + 1 };
@@ -186,7 +203,16 @@ const IDLE_HANDLES: usize = 2;
 impl WriteLock {
     /// Gives the lock back, for the next one to take.
     pub async fn release(self) {
-        self.give_back().await;
+        if let Some(giving_back) = self.give_back() {
+            giving_back.await;
+        }
+    }
+
+    /// The key of the lock, and its create revision.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn key(&self) -> (&Bytes, Revision) {
+        (&self.key, self.created)
     }
 
     /// False once it was given back, by a commit for instance.
@@ -195,34 +221,20 @@ impl WriteLock {
         !self.released.load(Ordering::Relaxed)
     }
 
-    async fn give_back(&self) {
-        if self.released.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let txn = Txn {
-            compares: vec![Compare::created(self.key.clone(), self.created)],
-            then: vec![Op::delete(self.key.clone())],
-            or_else: vec![],
-        };
-        if let Err(error) = self.locks.meta.txn(txn).await {
-            tracing::debug!(%error, "a write lock was left to its lease");
-            // Others wait for it: it is not to be kept alive.
-            let lease = self.locks.lease.lock().await.as_ref().map(|lease| lease.id);
-            if let Some(lease) = lease {
-                self.locks.give_up(lease).await;
-            }
-        }
+    /// Deletes its key, unless that was done; does nothing before it is polled.
+    fn give_back(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let released = self.released.swap(true, Ordering::Relaxed);
+        let (locks, key, created) = (self.locks.clone(), self.key.clone(), self.created);
+        (!released).then_some(async move { locks.give_back(key, created).await })
     }
 }
 
 impl Drop for WriteLock {
     /// One that was not released is, if there still is a runtime to do it on.
     fn drop(&mut self) {
-        if self.released.swap(true, Ordering::Relaxed) {
-            return;
+        // A runtime that is shutting down drops the task at once: there is no other lock in it to drop.
+        if let Some(giving_back) = self.give_back() {
+            self.locks.env.spawn_if_running(giving_back);
         }
-        let (locks, key) = (self.locks.clone(), self.key.clone());
-        let lock = WriteLock { locks, key, created: self.created, released: Arc::default() };
-        self.locks.env.spawn_if_running(async move { lock.give_back().await });
     }
 }

@@ -214,3 +214,29 @@ async fn volumes_begun_apart_commit_together(_: &TestStore, store: Store) {
     assert_eq!(a.snapshot().await.unwrap().read(PageNo(0)).await.unwrap(), page(7));
     assert_eq!(b.snapshot().await.unwrap().read(PageNo(1)).await.unwrap(), page(8));
 }
+
+#[test]
+fn a_lock_that_is_held_when_the_runtime_ends_is_left_to_its_lease() {
+    let place = TestStore::embedded();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let first = runtime();
+    first.block_on(async {
+        let store = place.open().await;
+        let volume = volume(&store, "v").await;
+        let snapshot = volume.snapshot().await.unwrap();
+        let TryLock::Taken(lock) = store.try_lock("v", Some(&snapshot)).await.unwrap() else {
+            panic!("nobody has it");
+        };
+        tokio::spawn(async move {
+            std::future::pending::<()>().await;
+            drop(lock);
+        });
+    });
+    drop(first);
+    runtime().block_on(async {
+        let store = place.open().await;
+        while store.is_locked("v").await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+}
