@@ -255,7 +255,11 @@ pub async fn reign(
                 site.etcd.set_full(false);
             }
             10 => end_a_lease(&site),
-            11 => site.etcd.cut_watches(),
+            11 if span.is_multiple_of(2) => site.etcd.cut_watches(),
+            11 => {
+                for_a_while(&site, span.min(4_000), |now, on| now.etcd_down = on).await;
+                site.etcd.change_leader();
+            }
             12 => compact(&site),
             // Of a time when there was a store.
             13 if left.lock().unwrap().backup.is_none() && !site.model().volumes().is_empty() => {

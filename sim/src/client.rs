@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use bytes::Bytes;
+use pagestore::internal::meta::keys::StoreKeys;
 use pagestore::{
     CommitToken, Error, ErrorKind, Keep, PageCount, PageNo, PageSize, Resolution, Revision,
-    Snapshot, Store, StoreOptions, Transaction, Volume, VolumeId, VolumeOptions, begin_all,
-    commit_all,
+    Snapshot, Store, StoreOptions, Transaction, TryLock, Volume, VolumeId, VolumeOptions,
+    WriteLock, begin_all, commit_all,
 };
 
-use crate::model::{Part, digest};
-use crate::process::Process;
+use crate::model::{LockUse, Part, digest};
+use crate::process::{Process, ROOT};
 use crate::random::Random;
 
 /// Bytes a page: the smallest there are, so that much happens in little time.
@@ -184,6 +185,17 @@ impl Tracked {
         self.part.writes.split_off(&count);
         self.wrote = true;
         self.resize(count);
+    }
+
+    fn require_lock(&mut self, lock: &WriteLock, release: bool) {
+        self.transaction.require_lock(lock, release);
+        let (key, created) = lock.key();
+        self.part.lock = LockUse::Held(key.clone(), created.0);
+    }
+
+    fn respect_lock(&mut self, volume: &Volume) {
+        self.transaction.respect_lock();
+        self.part.lock = LockUse::Respected(StoreKeys::new(ROOT).write_lock(volume.name()));
     }
 
     fn ask_count(&mut self, process: &Process) {
@@ -367,7 +379,8 @@ impl Worker {
     async fn operate(&mut self) -> Result<(), Failure> {
         let draw = self.random.below(100);
         match draw {
-            0..44 => self.change(false).await,
+            0..38 => self.change(false).await,
+            38..44 => self.change_locked().await,
             44..48 => self.change(true).await,
             48..54 => self.transfer().await,
             54..74 => self.look().await,
@@ -426,7 +439,33 @@ impl Worker {
         let volume = self.volume();
         let mut tracked = self.begin(&volume).await?;
         self.fill(&mut tracked, bulk).await.map_err(|error| ("read", volume.id(), error))?;
+        if self.random.one_in(4) {
+            tracked.respect_lock(&volume);
+        }
         self.commit(vec![(volume, tracked)]).await
+    }
+
+    /// Changes some pages as the only one of those who ask for the write lock.
+    async fn change_locked(&mut self) -> Result<(), Failure> {
+        let volume = self.volume();
+        let snapshot = self.snapshot(&volume).await?;
+        let count = snapshot.page_count().0;
+        let asked = self.store.try_lock(volume.name().as_str(), Some(&snapshot)).await;
+        let asked = asked.map_err(|error| ("ask for the write lock", volume.id(), error))?;
+        let TryLock::Taken(lock) = asked else { return Ok(()) };
+        let transaction = volume.begin_on(snapshot);
+        let mut tracked = Tracked::new(&self.client.process, &volume, transaction, count);
+        self.fill(&mut tracked, false).await.map_err(|error| ("read", volume.id(), error))?;
+        if self.random.one_in(4) {
+            let pause = self.random.below(9_000);
+            self.client.process.sleep_ms(pause).await;
+        }
+        tracked.require_lock(&lock, self.random.one_in(2));
+        let outcome = self.commit(vec![(volume, tracked)]).await;
+        if self.random.one_in(2) {
+            lock.release().await;
+        }
+        outcome
     }
 
     async fn fill(&mut self, tracked: &mut Tracked, bulk: bool) -> Result<(), Error> {

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pagestore::internal::blob::ObjectName;
 use pagestore::internal::file::FileEntry;
 use pagestore::internal::levels::{Edit, Levels};
@@ -52,6 +53,20 @@ pub struct Part {
     pub last_count: Option<u64>,
     /// Pages that it writes, with the digests of their contents.
     pub writes: BTreeMap<u64, u64>,
+    /// What it has to do with the volume's write lock.
+    pub lock: LockUse,
+}
+
+/// What a commit has to do with a write lock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LockUse {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is its holder's, who got it at this revision.
+    Held(Bytes, u64),
+    /// It must not happen while anybody holds it.
+    Respected(Bytes),
 }
 
 /// What became of a transaction.
@@ -106,6 +121,8 @@ pub struct Model {
     intents: Vec<Intent>,
     violations: Vec<String>,
     revision: u64,
+    /// Who holds which write lock: its key, and when it was taken.
+    locks: BTreeMap<Bytes, u64>,
     /// True while an older state of the store is shown.
     blind: bool,
     /// What was counted.
@@ -133,6 +150,24 @@ pub struct Counts {
     pub files: u64,
     /// Objects deleted.
     pub deletions: u64,
+}
+
+impl LockUse {
+    fn key(&self) -> &[u8] {
+        match self {
+            LockUse::None => &[],
+            LockUse::Held(key, _) | LockUse::Respected(key) => key,
+        }
+    }
+
+    /// May a commit happen while the lock is `held` since then, or by nobody?
+    fn allows(&self, held: Option<u64>) -> bool {
+        match self {
+            LockUse::None => true,
+            LockUse::Held(_, created) => held == Some(*created),
+            LockUse::Respected(_) => held.is_none(),
+        }
+    }
 }
 
 impl Counts {
@@ -323,6 +358,7 @@ impl Model {
             intents: Vec::new(),
             violations: Vec::new(),
             revision: 1,
+            locks: BTreeMap::new(),
             blind: false,
             counts: Counts::default(),
         }
@@ -360,8 +396,15 @@ impl Model {
         let mut commits: BTreeMap<VolumeId, Vec<(CommitId, Commit)>> = BTreeMap::new();
         let mut edits: BTreeMap<VolumeId, Vec<Edit>> = BTreeMap::new();
         let mut heads = BTreeSet::new();
+        let mut locks = self.locks.clone();
         for event in events {
-            let Some((id, keys)) = self.volume_of(event.key()) else { continue };
+            let Some((id, keys)) = self.volume_of(event.key()) else {
+                match event {
+                    Event::Put(kv) => locks.insert(kv.key.clone(), kv.create_revision.0),
+                    Event::Delete { key, .. } => locks.remove(key),
+                };
+                continue;
+            };
             match (keys.parse_watched(event.key()), event) {
                 (Some(WatchedKey::Metadata), Event::Put(kv)) => {
                     let volume = VolumeModel::new(keys, kv.create_revision.0);
@@ -387,6 +430,7 @@ impl Model {
             }
         }
         self.check_commits(revision.0, &commits, &heads);
+        self.locks = locks;
         for (id, edits) in edits {
             self.check_levels(id, revision, &edits);
         }
@@ -487,6 +531,12 @@ impl Model {
                 }
                 if intent.told == Told::Failed {
                     wrong.push(format!("transaction {tag} at {revision} had failed before"));
+                }
+                let held = self.locks.get(part.lock.key()).copied();
+                if !part.lock.allows(held) {
+                    wrong.push(format!(
+                        "transaction {tag} at {revision} on {id}: the lock is {held:?}: {part:?}"
+                    ));
                 }
                 if let Some(why) = volume.objection(&part, commit) {
                     wrong.push(format!("transaction {tag} at {revision} on {id}: {why}: {part:?}"));
@@ -599,6 +649,14 @@ impl Model {
             return;
         }
         let intent = self.intents[tag as usize - 1].clone();
+        let lost = |lock: &LockUse| match lock {
+            LockUse::None => false,
+            LockUse::Held(key, created) => self.locks.get(key) != Some(created),
+            LockUse::Respected(_) => true,
+        };
+        if message.contains("write lock") && intent.parts.values().any(|part| lost(&part.lock)) {
+            return;
+        }
         let counted = |id: &VolumeId, part: &Part| {
             (part.asks_count || part.last_count.is_some()) && self.volumes[id].count_put > part.base
         };

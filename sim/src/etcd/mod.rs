@@ -178,6 +178,16 @@ impl Etcd {
         }
     }
 
+    /// Another member leads: watches end, and every lease begins its time anew, because how much of it was
+    /// left only the leader before knew.
+    pub fn change_leader(&self) {
+        let now = self.0.env.now();
+        for lease in self.state().leases.values_mut() {
+            lease.deadline = now + lease.ttl;
+        }
+        self.cut_watches();
+    }
+
     /// Compacts up to `revision`; of watches that lag behind it `cut` says which are ended.
     ///
     /// # Errors
