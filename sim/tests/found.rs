@@ -17,7 +17,8 @@ use pagestore::internal::meta::{
     RangeResponse, Txn, TxnResponse, WatchStream,
 };
 use pagestore::{
-    Env, FileId, PageNo, PageSize, Revision, Store, StoreOptions, VolumeId, VolumeOptions,
+    Env, ErrorKind, FileId, PageNo, PageSize, Revision, Store, StoreOptions, VolumeId,
+    VolumeOptions,
 };
 use pagestore_compactor::{Compactor, CompactorOptions, Effort};
 use pagestore_sim::etcd::Etcd;
@@ -304,4 +305,36 @@ async fn a_volume_opens_while_its_oldest_revision_is_raised() {
     let opened = open(Arc::new(raising)).await.unwrap().open_volume("v").await.unwrap();
     assert!(!armed.load(SeqCst), "nobody asked for a lease");
     assert_eq!(opened.snapshot().await.unwrap().read(PageNo(0)).await.unwrap()[0], 7);
+}
+
+#[test]
+fn a_commit_that_makes_etcd_full_has_happened_though_it_is_told_so() {
+    let site = Site::new(1, false);
+    let process = site.start(0);
+    let client = process.clone();
+    let done = Arc::new(AtomicBool::new(false));
+    let finished = done.clone();
+    process.spawn(async move {
+        let etcd = client.site.etcd.clone();
+        let store = client.open(StoreOptions::default()).await.unwrap();
+        let volume = store.create_volume("v", VolumeOptions::default()).await.unwrap();
+        let put = async |fill: u8| {
+            let mut tx = volume.begin().await.unwrap();
+            tx.write(PageNo(0), vec![fill; volume.page_size().bytes()]).unwrap();
+            tx.commit().await
+        };
+        etcd.set_full(true);
+        let committed = put(1).await.unwrap();
+        let log = volume.inspect().log(9).await.unwrap();
+        assert_eq!((log.len(), log[0].revision), (1, committed.revision));
+        let error = put(2).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Backpressure, "{error}");
+        assert_eq!(volume.inspect().log(9).await.unwrap().len(), 1);
+        etcd.set_full(false);
+        put(3).await.unwrap();
+        finished.store(true, SeqCst);
+    });
+    site.world.run(Duration::from_secs(3_600).as_micros() as u64, || done.load(SeqCst));
+    assert!(done.load(SeqCst), "it came to an end");
+    site.world.end();
 }

@@ -25,6 +25,8 @@ pub(super) enum Answer {
     Refused(Refusal),
     /// Nobody knows yet.
     Unknown,
+    /// The meta tier is full. The request is over; whether it was applied nobody said.
+    Full(String),
     /// It surely did not happen.
     Failed(ErrorKind, String),
 }
@@ -66,6 +68,9 @@ pub(super) fn answer_of(part: &CommitPart, revision: Revision, response: &TxnRes
 
 /// What a failed request means for every commit in it.
 pub(super) fn answer_to_error(error: MetaError) -> Answer {
+    if let MetaError::NoSpace(_) = &error {
+        return Answer::Full(error.to_string());
+    }
     if error.maybe_applied() {
         return Answer::Unknown;
     }

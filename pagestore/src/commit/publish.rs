@@ -151,6 +151,7 @@ impl Publication {
                 Answer::Committed(revision) => return Ok(self.committed(revision)),
                 Answer::Failed(kind, message) => return Err(Error::new(kind, message)),
                 Answer::Unknown => return self.resolve().await,
+                Answer::Full(message) => return self.after_full(message).await,
                 Answer::Refused(refusal) => {
                     if let Some(committed) = self.sent_before(&refusal).await? {
                         return Ok(committed);
@@ -260,6 +261,16 @@ impl Publication {
         match resolve::resolve(self.first(), self.token()).await? {
             Resolution::Committed(revision) => Ok(self.committed(revision)),
             Resolution::Aborted => Err(did_not_happen()),
+            Resolution::Forgotten => Err(Error::unknown(self.token())),
+        }
+    }
+
+    /// The outcome of a commit to which the meta tier said that it is full. An abort marker would need
+    /// room, and is not needed: nothing of the commit is under way any more.
+    async fn after_full(&self, message: String) -> Result<Committed> {
+        match resolve::of_answered(self.first(), self.token()).await? {
+            Resolution::Committed(revision) => Ok(self.committed(revision)),
+            Resolution::Aborted => Err(Error::new(ErrorKind::Backpressure, message)),
             Resolution::Forgotten => Err(Error::unknown(self.token())),
         }
     }

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::core::Core;
 use crate::error::{CommitToken, Error, Result};
 use crate::meta::records::{ChangelogEntry, Record};
-use crate::meta::{KeyValue, OpResponse, txn};
+use crate::meta::{KeyRange, KeyValue, MetaError, OpResponse, RangeRequest, txn};
 use crate::types::Revision;
 
 /// How long the outcome of a commit is asked for before the caller hears `Unknown`.
@@ -56,7 +58,15 @@ fn is_final(error: &Error) -> bool {
 
 async fn try_resolve(core: &Core, token: CommitToken) -> Result<Resolution> {
     let txn = txn::abort(&core.keys, core.created, token.commit, token.base);
-    let response = core.meta.txn(txn).await?;
+    let response = match core.meta.txn(txn).await {
+        Ok(response) => response,
+        Err(full @ MetaError::NoSpace(_)) => {
+            // No room for a marker; but what is there can be read.
+            let entry = get(core, core.keys.commit(token.commit)).await?;
+            return entry.map_or(Err(full.into()), |entry| of_entry(core, &entry));
+        }
+        Err(error) => return Err(error.into()),
+    };
     if response.succeeded {
         return Ok(Resolution::Aborted);
     }
@@ -73,6 +83,41 @@ async fn try_resolve(core: &Core, token: CommitToken) -> Result<Resolution> {
         }
         _ => Err(Error::not_found(format!("volume was deleted: {}", core.keys.id()))),
     }
+}
+
+/// What became of a commit whose request is over, though its answer did not say. Puts nothing.
+///
+/// # Errors
+/// As [`resolve`].
+pub(super) async fn of_answered(core: &Core, token: CommitToken) -> Result<Resolution> {
+    let resolution = try_of_answered(core, token).await;
+    resolution.map_err(|error| match is_final(&error) {
+        true => error,
+        false => Error::unknown(token).with_source(error),
+    })
+}
+
+async fn try_of_answered(core: &Core, token: CommitToken) -> Result<Resolution> {
+    if let Some(entry) = get(core, core.keys.commit(token.commit)).await? {
+        return of_entry(core, &entry);
+    }
+    // Asked for after the entry, which goes only once the floor has passed it, or with the volume.
+    let floor = get(core, core.keys.floor()).await?;
+    let metadata = get(core, core.keys.metadata()).await?;
+    if metadata.is_none_or(|metadata| metadata.create_revision != core.created) {
+        return Err(Error::not_found(format!("volume was deleted: {}", core.keys.id())));
+    }
+    match floor {
+        Some(floor) if floor.mod_revision > token.base => {
+            in_log(core, token, floor.mod_revision).await
+        }
+        _ => Ok(Resolution::Aborted),
+    }
+}
+
+async fn get(core: &Core, key: Bytes) -> Result<Option<KeyValue>> {
+    let found = core.meta.range(RangeRequest::new(KeyRange::key(key))).await?;
+    Ok(found.kvs.into_iter().next())
 }
 
 fn of_entry(core: &Core, kv: &KeyValue) -> Result<Resolution> {

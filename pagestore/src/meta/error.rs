@@ -16,7 +16,8 @@ pub enum MetaError {
         /// False only when the request surely had no effect.
         maybe_applied: bool,
     },
-    /// No room is left for puts (etcd's NOSPACE alarm). Nothing was applied.
+    /// No room is left for puts (etcd's NOSPACE alarm). The request is over; but the one that makes etcd full
+    /// is applied and answered so all the same (`quotaApplierV3` in etcd's `apply.go`).
     #[error("meta tier out of space: {0}")]
     NoSpace(String),
     /// No room is left on the disk. Nothing was applied.
@@ -49,7 +50,7 @@ impl MetaError {
     /// False only when the request surely had no effect.
     #[must_use]
     pub fn maybe_applied(&self) -> bool {
-        matches!(self, MetaError::Unavailable { maybe_applied: true, .. })
+        matches!(self, MetaError::Unavailable { maybe_applied: true, .. } | MetaError::NoSpace(_))
     }
 }
 

@@ -53,6 +53,8 @@ struct State {
     observer: Option<Observer>,
     lease_observer: Option<LeaseObserver>,
     full: bool,
+    /// Whether it has said so; only then it refuses.
+    alarmed: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -124,6 +126,7 @@ impl Etcd {
             observer: None,
             lease_observer: None,
             full: false,
+            alarmed: false,
         };
         Etcd(Arc::new(Server { env, state: Mutex::new(state) }))
     }
@@ -151,7 +154,8 @@ impl Etcd {
 
     /// Whether puts are refused for want of room.
     pub fn set_full(&self, full: bool) {
-        self.state().full = full;
+        let mut state = self.state();
+        (state.full, state.alarmed) = (full, false);
     }
 
     /// Everything as it is.
@@ -211,6 +215,11 @@ impl Etcd {
         limits::check_txn(txn)?;
         let mut state = self.state();
         if state.full && has_puts(txn) {
+            // etcd applies what makes it full, and says that it is full; from then on it refuses.
+            if !std::mem::replace(&mut state.alarmed, true) {
+                let (_, events) = state.mvcc.txn(txn)?;
+                state.publish(&events);
+            }
             return Err(MetaError::NoSpace("database space exceeded".into()));
         }
         let (response, events) = state.mvcc.txn(txn)?;
