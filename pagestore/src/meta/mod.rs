@@ -383,8 +383,8 @@ pub trait MetaStore: Debug + Send + Sync + 'static {
     async fn txn(&self, txn: Txn) -> MetaResult<TxnResponse>;
 
     /// Changes of `keys` from revision `from` (1 or later, possibly not reached yet) on. Returns once the
-    /// watch is registered. What is left of the compacted revision itself depends on etcd's release:
-    /// begin after it.
+    /// watch is registered. One that begins at the compacted revision itself delivers all of it, or is
+    /// [`MetaError::Compacted`].
     async fn watch(&self, keys: KeyRange, from: Revision) -> MetaResult<WatchStream>;
 
     /// A new lease of at least `ttl` (whole seconds, rounded up; at least 1).

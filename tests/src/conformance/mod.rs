@@ -72,6 +72,7 @@ macro_rules! for_each_case {
             watch::it_may_begin_in_the_future,
             watch::it_begins_at_revision_one_or_later,
             watch::a_compacted_past_is_an_error_and_then_the_end,
+            watch::the_compacted_revision_is_whole_or_past,
             watch::many_see_the_same,
         }
     };

@@ -163,6 +163,21 @@ pub async fn a_compacted_past_is_an_error_and_then_the_end(store: Store) {
     assert_eq!(show(&watch.events(1).await), "5:a=4");
 }
 
+pub async fn the_compacted_revision_is_whole_or_past(store: Store) {
+    set(&store, "a", "1").await;
+    let at = run(&store, vec![delete("a"), put("b", "2")]).await;
+    store.compact(at.revision).await.unwrap();
+    let stream = match store.watch(all(), at.revision).await {
+        Err(MetaError::Compacted { .. }) => return,
+        stream => stream.unwrap(),
+    };
+    let mut watch = Watch { stream, delivered: Revision(at.revision.0 - 1) };
+    match watch.stream.next().await.unwrap() {
+        Err(MetaError::Compacted { .. }) => {}
+        batch => assert_eq!(show(&batch.unwrap().events), "3:-a 3:b=2"),
+    }
+}
+
 pub async fn many_see_the_same(store: Store) {
     let mut watches = Vec::new();
     for _ in 0..50 {
