@@ -25,6 +25,9 @@ usage: ./dev.sh COMMAND
   model [ARGS] visit every state of the protocol's models; --wide takes minutes
   fuzz [ARGS]  feed every decoder what nobody would write; --help lists the arguments
   sim [ARGS]   the store in a simulated world: --seeds N [--seed S] [--time SECONDS] [--log]; or --sweep
+  chaos [COMMITS [KILLS]]
+               the store on a cluster in bad weather, for long: 10000 commits and 50 kills each, without
+               and with history; what a failing run leaves behind stays where it says
   bench [ARGS] ratios of pagestore over what it is built on; bench --help lists the arguments
   help         this text
 
@@ -142,6 +145,13 @@ free_kib() {
     if [ -d "$1" ]; then df --output=avail -k "$1" | tail -1; else echo 0; fi
 }
 
+# The tests' etcds sync to memory where there is plenty: a busy disk makes them miss elections.
+use_memory_for_etcd() {
+    if [ -z "${PAGESTORE_ETCD_DATA:-}" ] && (($(free_kib /dev/shm) > 4 << 20)); then
+        export PAGESTORE_ETCD_DATA=/dev/shm
+    fi
+}
+
 check() {
     local long=${1:-}
     [ -z "$long" ] || [ "$long" = --long ] || die "test takes --long or nothing, not $long"
@@ -149,10 +159,7 @@ check() {
     lint
     say tests
     [ -z "$long" ] || export PAGESTORE_TRANSFERS=5000
-    # The tests' etcds sync to memory where there is plenty: a busy disk makes them miss elections.
-    if [ -z "${PAGESTORE_ETCD_DATA:-}" ] && (($(free_kib /dev/shm) > 4 << 20)); then
-        export PAGESTORE_ETCD_DATA=/dev/shm
-    fi
+    use_memory_for_etcd
     # Most tests wait for servers more than they work.
     RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))} cargo test --workspace --no-fail-fast
     if [ -n "$long" ]; then
@@ -292,6 +299,13 @@ sim() {
     cargo run --quiet "${optimise[@]}" -p pagestore-sim -- "$@"
 }
 
+chaos() {
+    setup
+    use_memory_for_etcd
+    PAGESTORE_CHAOS_COMMITS=${1:-10000} PAGESTORE_CHAOS_KILLS=${2:-50} \
+        cargo test -p pagestore-tests --test cluster -- --include-ignored --nocapture --test-threads=1
+}
+
 bench() {
     setup
     cargo run --release --quiet -p pagestore-bench -- "$@"
@@ -300,7 +314,7 @@ bench() {
 command=${1:-help}
 [ $# -eq 0 ] || shift
 case $command in
-    setup | lint | up | extension | demo | model | fuzz | sim | bench) "$command" "$@" ;;
+    setup | lint | up | extension | demo | model | fuzz | sim | chaos | bench) "$command" "$@" ;;
     test) check "$@" ;;
     help | -h | --help) help ;;
     *) help >&2; die "unknown command: $command" ;;

@@ -2,7 +2,7 @@
 //! lose their claims in the midst of their work. Afterwards everything that was acknowledged is there,
 //! nothing else is, and whatever anybody read was right.
 //!
-//! `PAGESTORE_CHAOS_COMMITS` makes the runs longer.
+//! `PAGESTORE_CHAOS_COMMITS` makes the runs longer. On a cluster, in worse weather: `cluster`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use pagestore::internal::connect::Tiers;
 use pagestore::internal::meta::keys::StoreKeys;
 use pagestore::internal::meta::{KeyRange, RangeRequest};
 use pagestore::internal::types::Keep;
-use pagestore::{Env, PageCount, PageNo, PageSize, Volume, VolumeOptions};
+use pagestore::{Env, PageCount, PageNo, PageSize, StoreOptions, Volume, VolumeOptions};
 use pagestore_compactor::{Compactor, CompactorOptions, Effort};
 use pagestore_tests::chaos::check::{Checked, Start, check};
 use pagestore_tests::chaos::journal::{self, Entry};
@@ -250,6 +250,8 @@ impl Run {
             pages: self.start.pages.len() as u64,
             pause_ms: self.plan.pause_ms,
             staged_budget_bytes: BUDGET,
+            meta_quota_bytes: StoreOptions::default().meta_quota_bytes,
+            may_expire: false,
         };
         let log = self.dir.path().join(format!("log-writer-{writer}"));
         worker::start(WORKER, &Role::Write(work), &self.place, &log)

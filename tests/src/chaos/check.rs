@@ -159,7 +159,8 @@ fn check_log(
 /// Whatever was read was what was there.
 fn check_reads(model: &Model, told: &BTreeMap<Tag, Told>, seen: &[&Seen]) -> usize {
     let mut reads = 0;
-    let mut check = |what: &dyn Fn() -> String, revision, count, pages: &[(u64, u64)]| {
+    let mut check = |what: &dyn Fn() -> String, after, revision, count, pages: &[(u64, u64)]| {
+        assert!(revision >= after, "{} at {revision} does not show what came at {after}", what());
         assert_eq!(count, model.count_at(revision), "page count of {} at {revision}", what());
         for (page, digest) in pages {
             let right = model.digest_at(*page, revision);
@@ -168,10 +169,11 @@ fn check_reads(model: &Model, told: &BTreeMap<Tag, Told>, seen: &[&Seen]) -> usi
         reads += pages.len();
     };
     for (tag, Told { intent, .. }) in told {
-        check(&|| format!("{tag:?}"), intent.base, intent.page_count, &intent.reads);
+        check(&|| format!("{tag:?}"), intent.after, intent.base, intent.page_count, &intent.reads);
     }
     for looked in seen {
-        check(&|| "a snapshot".to_owned(), looked.revision, looked.page_count, &looked.reads);
+        let Seen { after, revision, page_count, reads } = looked;
+        check(&|| "a snapshot".to_owned(), *after, *revision, *page_count, reads);
     }
     reads
 }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::content::Content;
 
+/// What the name of a note of what was acknowledged ends with.
+const ACKNOWLEDGED: &str = "acknowledged";
+
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Entry {
@@ -29,6 +32,8 @@ pub enum Entry {
 pub struct Intent {
     /// Which of its writer's.
     pub number: u32,
+    /// A revision that was acknowledged to some writer before its snapshot was asked for.
+    pub after: u64,
     /// The revision that it read.
     pub base: u64,
     /// The page count there.
@@ -60,6 +65,8 @@ pub enum Outcome {
 /// Pages as a snapshot showed them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
+    /// As of [`Intent::after`]; 0 when it was not the newest that was asked for.
+    pub after: u64,
     /// The snapshot's revision.
     pub revision: u64,
     /// How many pages it has.
@@ -102,6 +109,22 @@ impl Journal {
 #[must_use]
 pub fn read(path: &Path) -> Vec<Entry> {
     parse(&std::fs::read(path).unwrap_or_default())
+}
+
+/// Notes beside `journal` that a commit at `revision` was acknowledged.
+pub fn acknowledge(journal: &Path, revision: u64) {
+    std::fs::write(journal.with_extension(ACKNOWLEDGED), revision.to_string()).unwrap();
+}
+
+/// The newest revision noted by any writer whose journal lies beside `journal`, or an older one.
+#[must_use]
+pub fn newest_acknowledged(journal: &Path) -> u64 {
+    let beside = std::fs::read_dir(journal.parent().expect("a directory")).unwrap().flatten();
+    let notes = beside.filter(|entry| entry.path().extension() == Some(ACKNOWLEDGED.as_ref()));
+    // One that is half written says less than it will, which does not matter.
+    let revisions =
+        notes.filter_map(|note| std::fs::read_to_string(note.path()).ok()?.parse().ok());
+    revisions.max().unwrap_or(0)
 }
 
 fn parse(text: &[u8]) -> Vec<Entry> {

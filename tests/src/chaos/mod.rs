@@ -2,15 +2,17 @@
 //! whether what they leave behind is right.
 //!
 //! A writer makes random transactions on one volume and keeps a journal: what it is about to commit,
-//! then what it was told. A commit's id carries its writer and number, so that the volume's own log
+//! then what it was told. A [`checker`] reads whole snapshots, new ones and old ones, and notes what it saw. A commit's id carries its writer and number, so that the volume's own log
 //! tells of commits whose writer was killed before it heard. [`model::Model`] is built from that log
 //! and the journals; [`check::check`] holds everything that was read, and everything that can be
 //! read now, against it.
 
 pub mod check;
+pub mod checker;
 pub mod content;
 pub mod journal;
 pub mod model;
+mod tries;
 pub mod writer;
 
 use std::sync::atomic::{AtomicU32, Ordering};

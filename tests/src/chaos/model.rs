@@ -19,11 +19,11 @@ pub struct Model {
 }
 
 impl Model {
-    /// A volume that at `revision` became `pages`.
+    /// A volume that was empty, and at `revision` became `pages`.
     #[must_use]
     pub fn new(seed: u64, page_size: usize, revision: u64, pages: Vec<Bytes>) -> Model {
         let zeros = Bytes::from(vec![0; page_size]);
-        let counts = vec![(revision, pages.len() as u64)];
+        let counts = vec![(0, 0), (revision, pages.len() as u64)];
         let first = |(page, content): (u64, &Bytes)| (page, vec![(revision, digest(content))]);
         let versions = (0..).zip(&pages).map(first).collect();
         Model { seed, pages, zeros, versions, counts }
@@ -39,7 +39,7 @@ impl Model {
     #[must_use]
     pub fn count_at(&self, revision: u64) -> u64 {
         let index = self.counts.partition_point(|(at, _)| *at <= revision);
-        self.counts[index.checked_sub(1).expect("the volume was made before")].1
+        self.counts[index - 1].1
     }
 
     /// A digest of `page` as of `revision`.
@@ -96,6 +96,7 @@ mod tests {
     fn intent(truncate: Option<u64>, writes: &[u64]) -> Intent {
         Intent {
             number: 1,
+            after: 0,
             base: 0,
             page_count: 4,
             asks_count: false,
@@ -115,7 +116,7 @@ mod tests {
         let written = digest(&Content::Noise.bytes(7, tag, 3, &[0; 512]));
         let seen = [9, 10, 19, 20].map(|revision| model.digest_at(3, revision));
         assert_eq!(seen, [zeros, written, written, zeros]);
-        assert_eq!([1, 19, 20].map(|revision| model.count_at(revision)), [4, 4, 6]);
+        assert_eq!([0, 1, 19, 20].map(|revision| model.count_at(revision)), [0, 4, 4, 6]);
         assert_eq!(model.pages().len(), 6);
         assert_eq!(model.pages()[4], [0; 512][..]);
     }

@@ -16,14 +16,11 @@ use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 
 use super::content::{Content, digest};
-use super::journal::{Entry, Intent, Journal, Outcome, Seen};
+use super::journal::{self, Entry, Intent, Journal, Outcome, Seen};
+use super::tries::{PATIENCE, PAUSE, Tries, stop_signal};
 use super::{Tag, Tagging};
 use crate::harness::Seed;
 
-/// How long the tiers may be unreachable before the writer gives up.
-const PATIENCE: Duration = Duration::from_secs(90);
-/// Pause before trying again what a tier could not do.
-const PAUSE: Duration = Duration::from_millis(100);
 /// Snapshots that a writer keeps open while it goes on.
 const HELD: usize = 2;
 /// Pages of a commit that surely becomes a file.
@@ -50,10 +47,15 @@ pub struct Work {
     pub pause_ms: u64,
     /// Bytes that the volume may have staged.
     pub staged_budget_bytes: u64,
+    /// The meta tier's quota.
+    pub meta_quota_bytes: u64,
+    /// Whether it may lose what it holds: it is stopped for longer than its lease lives.
+    pub may_expire: bool,
 }
 
-/// Runs a writer to its end.
+/// Runs a writer to its end, or until it is told to end.
 pub async fn run(work: Work) {
+    let stop = stop_signal();
     let tagging = Tagging::new(work.writer);
     let (journal, entries) = Journal::open(&work.journal);
     let mut acknowledged = 0;
@@ -65,9 +67,10 @@ pub async fn run(work: Work) {
             Entry::Outcome { .. } | Entry::Seen(_) => {}
         }
     }
-    let volume = retry("open", || open(&work, tagging)).await;
-    let mut writer = Writer { work, volume, journal, held: Vec::new(), tagging };
-    while acknowledged < writer.work.commits {
+    let tries = Tries { may_expire: work.may_expire };
+    let volume = tries.go_on("open", || open(&work, tagging)).await.expect("nothing is held yet");
+    let mut writer = Writer { work, volume, journal, held: Vec::new(), tagging, tries };
+    while acknowledged < writer.work.commits && !*stop.borrow() {
         number += 1;
         let mut rng = writer.rng(number);
         let pause = rng.random_range(0..=writer.work.pause_ms);
@@ -75,7 +78,7 @@ pub async fn run(work: Work) {
         if rng.random_range(0..4) == 0 {
             writer.look(&mut rng).await;
         }
-        if let Outcome::Committed { .. } = writer.commit(number, &mut rng).await {
+        if let Some(Outcome::Committed { .. }) = writer.commit(number, &mut rng).await {
             acknowledged += 1;
         }
     }
@@ -84,27 +87,12 @@ pub async fn run(work: Work) {
 async fn open(work: &Work, tagging: &'static Tagging) -> Result<Volume, Error> {
     let env = tagging.env();
     let tiers = connect::connect(&work.url, &env).await?;
-    let options =
-        StoreOptions { staged_budget_bytes: work.staged_budget_bytes, ..StoreOptions::default() };
+    let options = StoreOptions {
+        staged_budget_bytes: work.staged_budget_bytes,
+        meta_quota_bytes: work.meta_quota_bytes,
+        ..StoreOptions::default()
+    };
     Store::over(tiers, options, env).await?.open_volume(&work.volume).await
-}
-
-/// Tries again for as long as a tier does not answer.
-async fn retry<T, F>(what: &str, mut attempt: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T, Error>>,
-{
-    let begun = Instant::now();
-    loop {
-        match attempt().await {
-            Ok(done) => return done,
-            Err(error) if error.kind() == ErrorKind::Unavailable && begun.elapsed() < PATIENCE => {
-                eprintln!("{what}: {error}");
-                tokio::time::sleep(PAUSE).await;
-            }
-            Err(error) => panic!("{what}: {:?}: {error}", error.kind()),
-        }
-    }
 }
 
 struct Writer {
@@ -113,6 +101,7 @@ struct Writer {
     journal: Journal,
     held: Vec<Snapshot>,
     tagging: &'static Tagging,
+    tries: Tries,
 }
 
 impl Writer {
@@ -120,43 +109,55 @@ impl Writer {
         Seed(self.work.seed ^ u64::from(self.work.writer) << 32 ^ u64::from(number)).rng()
     }
 
-    /// Reads a few pages of a new snapshot, or of one held for a while, and notes them.
-    async fn look(&mut self, rng: &mut SmallRng) {
-        let volume = &self.volume;
-        let snapshot = match rng.random_range(0..3) {
-            0 if !self.held.is_empty() => self.held[rng.random_range(0..self.held.len())].clone(),
-            1 => retry("stale snapshot", || volume.snapshot_stale()).await,
-            _ => retry("snapshot", || volume.snapshot()).await,
+    /// Reads a few pages of a new snapshot, or of one held for a while, and notes them; of one that has
+    /// expired, nothing.
+    async fn look(&mut self, rng: &mut SmallRng) -> Option<()> {
+        let (volume, tries) = (&self.volume, self.tries);
+        let mut after = 0;
+        let chosen = rng.random_range(0..3);
+        let snapshot = if chosen == 0 && !self.held.is_empty() {
+            self.held.swap_remove(rng.random_range(0..self.held.len()))
+        } else if chosen == 1 {
+            tries.go_on("stale snapshot", || volume.snapshot_stale()).await?
+        } else {
+            after = journal::newest_acknowledged(&self.work.journal);
+            tries.go_on("snapshot", || volume.snapshot()).await?
         };
         let page_count = snapshot.page_count().0;
         let mut reads = Vec::new();
         for _ in 0..rng.random_range(1..6) {
             let page = rng.random_range(0..page_count);
-            let content = retry("read", || snapshot.read(PageNo(page))).await;
+            let content = tries.go_on("read", || snapshot.read(PageNo(page))).await?;
             reads.push((page, digest(&content)));
         }
         let revision = snapshot.revision().0;
-        self.journal.add(&Entry::Seen(Seen { revision, page_count, reads }));
+        self.journal.add(&Entry::Seen(Seen { after, revision, page_count, reads }));
         self.held.push(snapshot);
         if self.held.len() > HELD {
             self.held.swap_remove(rng.random_range(0..self.held.len()));
         }
+        Some(())
     }
 
-    async fn commit(&mut self, number: u32, rng: &mut SmallRng) -> Outcome {
+    /// Makes a transaction and commits it; `None` when what it reads had expired.
+    async fn commit(&mut self, number: u32, rng: &mut SmallRng) -> Option<Outcome> {
         let volume = &self.volume;
-        let snapshot = retry("snapshot", || volume.snapshot()).await;
+        let after = journal::newest_acknowledged(&self.work.journal);
+        let snapshot = self.tries.go_on("snapshot", || volume.snapshot()).await?;
         let page_count = snapshot.page_count().0;
         let mut transaction = volume.begin_on(snapshot);
-        let intent = self.fill(number, &mut transaction, page_count, rng).await;
-        self.journal.add(&Entry::Intent(intent));
+        let filled = self.fill(number, &mut transaction, page_count, rng).await?;
+        self.journal.add(&Entry::Intent(Intent { after, ..filled }));
         self.tagging.number.store(number, Ordering::SeqCst);
         let outcome = match transaction.commit().await {
             Ok(committed) => happened(&committed),
             Err(error) => self.ask(error).await,
         };
         self.journal.add(&Entry::Outcome { number, outcome: outcome.clone() });
-        outcome
+        if let Outcome::Committed { revision, .. } = &outcome {
+            journal::acknowledge(&self.work.journal, *revision);
+        }
+        Some(outcome)
     }
 
     /// What became of a commit that ended with `error`.
@@ -169,6 +170,9 @@ impl Writer {
             }
             ErrorKind::Conflict => return Outcome::Failed("conflict".to_owned()),
             ErrorKind::Unavailable => return Outcome::Failed(error.to_string()),
+            ErrorKind::Expired if self.tries.may_expire => {
+                return Outcome::Failed(error.to_string());
+            }
             kind => panic!("commit: {kind:?}: {error}"),
         }
         let token = error.commit_token().expect("an unknown outcome has a token");
@@ -181,7 +185,10 @@ impl Writer {
                 }
                 Ok(Resolution::Aborted) => return Outcome::Failed("aborted".to_owned()),
                 Ok(Resolution::Forgotten) => panic!("a commit of this minute is forgotten"),
-                Err(error) if begun.elapsed() < PATIENCE => eprintln!("resolve: {error}"),
+                Err(error) if begun.elapsed() < PATIENCE => {
+                    eprintln!("resolve: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Err(error) => panic!("resolve: {error}"),
             }
         }
@@ -194,11 +201,11 @@ impl Writer {
         tx: &mut Transaction,
         page_count: u64,
         rng: &mut SmallRng,
-    ) -> Intent {
+    ) -> Option<Intent> {
         let mut reads = Vec::new();
         for _ in 0..rng.random_range(0..4) {
             let page = rng.random_range(0..page_count);
-            reads.push((page, digest(&read(tx, page).await)));
+            reads.push((page, digest(&self.read(tx, page).await?)));
         }
         let asks_count = rng.random_range(0..20) == 0;
         if asks_count {
@@ -218,7 +225,7 @@ impl Writer {
         for (page, content) in &mut writes {
             let mut before = zeros.clone().into();
             if *content == Content::Patch && *page < there {
-                before = read(tx, *page).await;
+                before = self.read(tx, *page).await?;
                 reads.push((*page, digest(&before)));
             } else if *content == Content::Patch {
                 *content = Content::Change;
@@ -228,7 +235,19 @@ impl Writer {
         }
         let base = tx.revision().0;
         let writes = writes.into_iter().collect();
-        Intent { number, base, page_count, asks_count, reads, truncate, writes }
+        let after = 0;
+        Some(Intent { number, after, base, page_count, asks_count, reads, truncate, writes })
+    }
+
+    /// The content of a page, which the transaction depends on from here on.
+    async fn read(&self, tx: &mut Transaction, page: u64) -> Option<Bytes> {
+        let begun = Instant::now();
+        loop {
+            match tx.read(PageNo(page)).await {
+                Ok(content) => return Some(content),
+                Err(error) => self.tries.after("read", begun, error).await?,
+            }
+        }
     }
 
     /// Which pages to write, at least one of them with a content that nobody else writes.
@@ -264,21 +283,6 @@ impl Writer {
             writes.insert(first, Content::Change);
         }
         writes
-    }
-}
-
-/// The content of a page, which the transaction depends on from here on.
-async fn read(tx: &mut Transaction, page: u64) -> Bytes {
-    let begun = Instant::now();
-    loop {
-        match tx.read(PageNo(page)).await {
-            Ok(content) => return content,
-            Err(error) if error.kind() == ErrorKind::Unavailable && begun.elapsed() < PATIENCE => {
-                eprintln!("read: {error}");
-                tokio::time::sleep(PAUSE).await;
-            }
-            Err(error) => panic!("read: {:?}: {error}", error.kind()),
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! etcd: one node, or several.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +95,12 @@ impl EtcdServer {
         connect([self.endpoint()]).await
     }
 
+    /// What it printed.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
     /// Its data.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
@@ -166,7 +172,7 @@ impl EtcdServer {
             .arg("--data-dir")
             .arg(self.dir.path().join("data"))
             .args(&self.node.flags);
-        self.process = Some(Process::spawn(command, &self.dir.path().join("log"))?);
+        self.process = Some(Process::spawn(command, &self.log())?);
         Ok(())
     }
 
@@ -228,6 +234,12 @@ impl EtcdCluster {
     /// A fresh cluster of `N` nodes with fast elections.
     #[must_use]
     pub fn start<const N: usize>() -> EtcdCluster {
+        EtcdCluster::start_with::<N>(&[])
+    }
+
+    /// As [`EtcdCluster::start`], with further command-line flags.
+    #[must_use]
+    pub fn start_with<const N: usize>(flags: &[&str]) -> EtcdCluster {
         start_on_free_ports(|| {
             let (clients, peers, health) =
                 (port::free::<N>(), port::free::<N>(), port::free::<N>());
@@ -244,7 +256,7 @@ impl EtcdCluster {
                     health: health[index],
                     scheme: "http",
                     cluster: cluster.join(","),
-                    flags: CLUSTER_TIMING.map(str::to_owned).to_vec(),
+                    flags: CLUSTER_TIMING.iter().chain(flags).map(ToString::to_string).collect(),
                 })
                 .map(|node| EtcdServer::prepare(&node))
                 .collect();
@@ -271,19 +283,35 @@ impl EtcdCluster {
     /// # Panics
     /// When none does.
     pub async fn leader(&self) -> usize {
+        self.find_leader().await.expect("the cluster has no leader")
+    }
+
+    /// Which of the nodes leads now, if one does and all of them answer.
+    pub async fn find_leader(&self) -> Option<usize> {
         for (index, endpoint) in self.endpoints().into_iter().enumerate() {
-            let mut client = etcd_client::Client::connect([endpoint], None).await.unwrap();
-            let status = client.status().await.unwrap();
+            let mut client = etcd_client::Client::connect([endpoint], None).await.ok()?;
+            let status = client.status().await.ok()?;
             if status.header().is_some_and(|header| header.member_id() == status.leader()) {
-                return index;
+                return Some(index);
             }
         }
-        panic!("the cluster has no leader");
+        None
+    }
+
+    /// Starts the nodes that do not run, with their data, and waits until all are ready.
+    pub fn revive(&mut self) {
+        let dead = self.nodes.iter_mut().filter(|node| node.process.is_none());
+        dead.for_each(EtcdServer::restart_unready);
+        self.wait_ready();
     }
 
     /// Starts all nodes again with their data, and waits until all are ready.
     pub fn restart(&mut self) {
         self.nodes.iter_mut().for_each(EtcdServer::restart_unready);
+        self.wait_ready();
+    }
+
+    fn wait_ready(&mut self) {
         for node in &mut self.nodes {
             node.wait_ready().unwrap_or_else(|error| panic!("{error}"));
         }

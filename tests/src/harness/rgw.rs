@@ -137,6 +137,12 @@ impl RgwServer {
         self.gateway.wait_ready(|| answers(address)).unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// What gateway, monitor and OSD printed.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.ceph.log()
+    }
+
     /// How to reach it.
     #[must_use]
     pub fn s3(&self) -> &S3 {
@@ -197,7 +203,11 @@ impl Ceph {
         let mut words = words.split_whitespace();
         let mut command = Command::new(words.next().expect("a program"));
         command.args(words).current_dir(&self.dir).env("CEPH_CONF", self.config_path());
-        Process::spawn(command, &self.dir.join("log"))
+        Process::spawn(command, &self.log())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.join("log")
     }
 
     fn run(&self, words: &str) -> Result<(), StartError> {

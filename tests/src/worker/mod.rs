@@ -17,6 +17,7 @@ pub use hold::Hold;
 pub use import::Import;
 pub use rewrite::Rewrite;
 
+use crate::chaos::checker::{self, Check};
 use crate::chaos::writer::{self, Work};
 use crate::harness::{Process, TestStore};
 
@@ -25,6 +26,8 @@ use crate::harness::{Process, TestStore};
 pub enum Role {
     /// Writes at random.
     Write(Work),
+    /// Reads all there is.
+    Check(Check),
     /// Compacts whatever there is, until it is told to end.
     Compact(Compact),
     /// Imports an image.
@@ -41,6 +44,7 @@ pub enum Role {
 pub async fn run(role: Role) {
     match role {
         Role::Write(work) => writer::run(work).await,
+        Role::Check(work) => checker::run(work).await,
         Role::Compact(work) => compact::run(work).await,
         Role::Import(work) => import::run(work).await,
         Role::Rewrite(work) => rewrite::run(work).await,
@@ -52,7 +56,13 @@ pub async fn run(role: Role) {
 /// Starts `program`, the worker, in a role on a store; what it prints goes to `log`.
 #[must_use]
 pub fn start(program: &str, role: &Role, store: &TestStore, log: &Path) -> Process {
+    start_with(program, role, &store.vars(), log)
+}
+
+/// As [`start`], with the variables by which the store is found.
+#[must_use]
+pub fn start_with(program: &str, role: &Role, vars: &[(&str, String)], log: &Path) -> Process {
     let mut command = Command::new(program);
-    command.arg(serde_json::to_string(role).unwrap()).envs(store.vars());
+    command.arg(serde_json::to_string(role).unwrap()).envs(vars.iter().cloned());
     Process::spawn(command, log).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -12,7 +12,8 @@
 //! | a failed fsync or write | | `failed_sync`, `failed_write` (the embedded meta tier) |
 //! | kill -9 of etcd or the S3 server | `crash` | |
 //! | kill -9 of a writer or a compactor | | `chaos.rs`; `large_commits_are_whole_whenever_their_writer_is_killed_embedded` and its neighbour (`scale`) |
-//! | a process stopped beyond its lease | `frozen` | |
+//! | a process stopped beyond its lease | `frozen` | `cluster` |
+//! | all of it at once, on a cluster | | `cluster` |
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod blob;
