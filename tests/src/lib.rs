@@ -14,6 +14,7 @@ pub mod bank;
 pub mod chaos;
 pub mod conformance;
 pub mod differential;
+pub mod frozen;
 pub mod harness;
 pub mod image;
 pub mod schema;
