@@ -248,13 +248,12 @@ mod tests {
         let blobs = BlobStore::new(Arc::new(InMemory::new()), "memory:", env.clone());
         let keys = StoreKeys::new("").volume(VolumeId(1));
         let volume = Volume { meta: meta.clone(), blobs, env, keys: keys.clone() };
-        let record = VolumeRecord {
-            page_size: PageSize::DEFAULT,
-            keep: Keep::Nothing,
-            created_ms: 0,
-            secret: HashSecret::new([1; SECRET_BYTES]),
-            parent: None,
-        };
+        let record = VolumeRecord::new(
+            PageSize::DEFAULT,
+            Keep::Nothing,
+            0,
+            HashSecret::new([1; SECRET_BYTES]),
+        );
         let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
         meta.txn(create).await.unwrap();
         let listed = entry(1, 1, 0..=9);

@@ -130,13 +130,12 @@ impl Store {
         let name = valid(name)?;
         let Shared { meta, keys, env, .. } = self.shared.as_ref();
         let volume = keys.volume(env.volume_id());
-        let record = VolumeRecord {
-            page_size: options.page_size,
-            keep: options.keep,
-            created_ms: env.wall_ms(),
-            secret: HashSecret::new(env.random_bytes()),
-            parent: None,
-        };
+        let record = VolumeRecord::new(
+            options.page_size,
+            options.keep,
+            env.wall_ms(),
+            HashSecret::new(env.random_bytes()),
+        );
         let key = keys.name(&name);
         let id = records::VolumeName { volume: volume.id() }.encode(&key);
         let response = meta.txn(txn::create_volume(key, id, &volume, &record)).await?;

@@ -60,95 +60,101 @@ fn an_object_that_nobody_published_goes_though_its_volume_is_idle() {
     site.world.end();
 }
 
+/// What stands between a process and its meta tier.
+#[async_trait]
+trait Mangle: std::fmt::Debug + Send + Sync + 'static {
+    async fn txn(&self, inner: &dyn MetaStore, txn: Txn) -> MetaResult<TxnResponse> {
+        inner.txn(txn).await
+    }
+    async fn lease_grant(&self, inner: &dyn MetaStore, ttl: Duration) -> MetaResult<LeaseId> {
+        inner.lease_grant(ttl).await
+    }
+    fn watched(&self, batches: WatchStream) -> WatchStream {
+        batches
+    }
+}
+
+/// A meta tier with something in between.
+#[derive(Debug)]
+struct Mangled<M> {
+    inner: Arc<dyn MetaStore>,
+    mangle: M,
+}
+
+impl<M: Mangle> Mangled<M> {
+    fn over(inner: Arc<dyn MetaStore>, mangle: M) -> Arc<dyn MetaStore> {
+        Arc::new(Mangled { inner, mangle })
+    }
+}
+
+#[async_trait]
+impl<M: Mangle> MetaStore for Mangled<M> {
+    async fn range(&self, request: RangeRequest) -> MetaResult<RangeResponse> {
+        self.inner.range(request).await
+    }
+    async fn txn(&self, txn: Txn) -> MetaResult<TxnResponse> {
+        self.mangle.txn(self.inner.as_ref(), txn).await
+    }
+    async fn watch(&self, keys: KeyRange, from: Revision) -> MetaResult<WatchStream> {
+        Ok(self.mangle.watched(self.inner.watch(keys, from).await?))
+    }
+    async fn lease_grant(&self, ttl: Duration) -> MetaResult<LeaseId> {
+        self.mangle.lease_grant(self.inner.as_ref(), ttl).await
+    }
+    async fn lease_keep_alive(&self, lease: LeaseId) -> MetaResult<Duration> {
+        self.inner.lease_keep_alive(lease).await
+    }
+    async fn lease_revoke(&self, lease: LeaseId) -> MetaResult<()> {
+        self.inner.lease_revoke(lease).await
+    }
+    async fn compact(&self, revision: Revision) -> MetaResult<()> {
+        self.inner.compact(revision).await
+    }
+    async fn status(&self) -> MetaResult<MetaStatus> {
+        self.inner.status().await
+    }
+    fn owns_history(&self) -> bool {
+        true
+    }
+}
+
 /// Raises the oldest revision of a volume when a session asks for its lease.
 #[derive(Debug)]
 struct Raising {
-    inner: Arc<dyn MetaStore>,
     volume: VolumeId,
     armed: Arc<AtomicBool>,
 }
 
 #[async_trait]
-impl MetaStore for Raising {
-    async fn range(&self, request: RangeRequest) -> MetaResult<RangeResponse> {
-        self.inner.range(request).await
-    }
-    async fn txn(&self, txn: Txn) -> MetaResult<TxnResponse> {
-        self.inner.txn(txn).await
-    }
-    async fn watch(&self, keys: KeyRange, from: Revision) -> MetaResult<WatchStream> {
-        self.inner.watch(keys, from).await
-    }
-    async fn lease_grant(&self, ttl: Duration) -> MetaResult<LeaseId> {
-        let lease = self.inner.lease_grant(ttl).await?;
+impl Mangle for Raising {
+    async fn lease_grant(&self, inner: &dyn MetaStore, ttl: Duration) -> MetaResult<LeaseId> {
+        let lease = inner.lease_grant(ttl).await?;
         if self.armed.swap(false, SeqCst) {
             let keys = pagestore::internal::meta::keys::StoreKeys::new("").volume(self.volume);
             let commit = pagestore::internal::meta::Op::put(keys.head(), "");
             let then = vec![commit];
-            let at = self.inner.txn(Txn { then, ..Txn::default() }).await?.revision;
+            let at = inner.txn(Txn { then, ..Txn::default() }).await?.revision;
             let oldest = Oldest { readable: at, log_from: Revision(0) };
             let then = vec![oldest.put(&keys, keys.oldest())];
-            self.inner.txn(Txn { then, ..Txn::default() }).await?;
+            inner.txn(Txn { then, ..Txn::default() }).await?;
         }
         Ok(lease)
-    }
-    async fn lease_keep_alive(&self, lease: LeaseId) -> MetaResult<Duration> {
-        self.inner.lease_keep_alive(lease).await
-    }
-    async fn lease_revoke(&self, lease: LeaseId) -> MetaResult<()> {
-        self.inner.lease_revoke(lease).await
-    }
-    async fn compact(&self, revision: Revision) -> MetaResult<()> {
-        self.inner.compact(revision).await
-    }
-    async fn status(&self) -> MetaResult<MetaStatus> {
-        self.inner.status().await
-    }
-    fn owns_history(&self) -> bool {
-        true
     }
 }
 
 /// Tells of changes late.
 #[derive(Debug)]
-struct Lagging {
-    inner: Arc<dyn MetaStore>,
-    lag: Duration,
-}
+struct Lagging(Duration);
 
 #[async_trait]
-impl MetaStore for Lagging {
-    async fn range(&self, request: RangeRequest) -> MetaResult<RangeResponse> {
-        self.inner.range(request).await
-    }
-    async fn txn(&self, txn: Txn) -> MetaResult<TxnResponse> {
-        self.inner.txn(txn).await
-    }
-    async fn watch(&self, keys: KeyRange, from: Revision) -> MetaResult<WatchStream> {
-        let lag = self.lag;
-        let late = self.inner.watch(keys, from).await?.then(move |batch| async move {
+impl Mangle for Lagging {
+    fn watched(&self, batches: WatchStream) -> WatchStream {
+        let lag = self.0;
+        let late = batches.then(move |batch| async move {
             tokio::time::sleep(lag).await;
             batch
         });
-        Ok(late.boxed())
-    }
-    async fn lease_grant(&self, ttl: Duration) -> MetaResult<LeaseId> {
-        self.inner.lease_grant(ttl).await
-    }
-    async fn lease_keep_alive(&self, lease: LeaseId) -> MetaResult<Duration> {
-        self.inner.lease_keep_alive(lease).await
-    }
-    async fn lease_revoke(&self, lease: LeaseId) -> MetaResult<()> {
-        self.inner.lease_revoke(lease).await
-    }
-    async fn compact(&self, revision: Revision) -> MetaResult<()> {
-        self.inner.compact(revision).await
-    }
-    async fn status(&self) -> MetaResult<MetaStatus> {
-        self.inner.status().await
-    }
-    fn owns_history(&self) -> bool {
-        true
+        late.boxed()
     }
 }
 
@@ -175,8 +181,8 @@ async fn a_reader_whose_watch_lags_waits_for_news_of_the_flush() {
     transaction.write(PageNo(0), vec![7; 512]).unwrap();
     transaction.commit().await.unwrap();
 
-    let lagging = Lagging { inner: etcd.client(None), lag: Duration::from_secs(3) };
-    let reading = open(Arc::new(lagging)).await.open_volume("v").await.unwrap();
+    let lagging = Mangled::over(etcd.client(None), Lagging(Duration::from_secs(3)));
+    let reading = open(lagging).await.open_volume("v").await.unwrap();
     let snapshot = reading.snapshot().await.unwrap();
     let tiers = pagestore_compactor::Tiers::from(&store);
     let compactor = Compactor::new(tiers, CompactorOptions::default());
@@ -187,18 +193,14 @@ async fn a_reader_whose_watch_lags_waits_for_news_of_the_flush() {
 /// Loses the answer to a flush's publication, and dies before what was flushed is noted to be removed.
 #[derive(Debug)]
 struct Forgetful {
-    inner: Arc<dyn MetaStore>,
     keys: VolumeKeys,
     published: AtomicBool,
     dead: AtomicBool,
 }
 
 #[async_trait]
-impl MetaStore for Forgetful {
-    async fn range(&self, request: RangeRequest) -> MetaResult<RangeResponse> {
-        self.inner.range(request).await
-    }
-    async fn txn(&self, txn: Txn) -> MetaResult<TxnResponse> {
+impl Mangle for Forgetful {
+    async fn txn(&self, inner: &dyn MetaStore, txn: Txn) -> MetaResult<TxnResponse> {
         let gone = |maybe_applied| MetaError::Unavailable { message: "gone".into(), maybe_applied };
         if self.dead.load(SeqCst) {
             return Err(gone(false));
@@ -207,7 +209,7 @@ impl MetaStore for Forgetful {
             .then
             .iter()
             .any(|op| matches!(op, Op::Put { key, .. } if *key == self.keys.floor()));
-        let response = self.inner.txn(txn).await?;
+        let response = inner.txn(txn).await?;
         if puts_floor {
             self.published.store(true, SeqCst);
             return Err(gone(true));
@@ -215,27 +217,6 @@ impl MetaStore for Forgetful {
         // The next one ends the job.
         self.dead.store(self.published.load(SeqCst), SeqCst);
         Ok(response)
-    }
-    async fn watch(&self, keys: KeyRange, from: Revision) -> MetaResult<WatchStream> {
-        self.inner.watch(keys, from).await
-    }
-    async fn lease_grant(&self, ttl: Duration) -> MetaResult<LeaseId> {
-        self.inner.lease_grant(ttl).await
-    }
-    async fn lease_keep_alive(&self, lease: LeaseId) -> MetaResult<Duration> {
-        self.inner.lease_keep_alive(lease).await
-    }
-    async fn lease_revoke(&self, lease: LeaseId) -> MetaResult<()> {
-        self.inner.lease_revoke(lease).await
-    }
-    async fn compact(&self, revision: Revision) -> MetaResult<()> {
-        self.inner.compact(revision).await
-    }
-    async fn status(&self) -> MetaResult<MetaStatus> {
-        self.inner.status().await
-    }
-    fn owns_history(&self) -> bool {
-        true
     }
 }
 
@@ -259,13 +240,13 @@ async fn what_was_flushed_goes_although_the_note_of_it_is_lost() {
 
     let keys = store.keys().volume(volume.id());
     let whole = pagestore_compactor::Tiers::from(&store);
+    let forgetful = Forgetful {
+        keys: keys.clone(),
+        published: AtomicBool::new(false),
+        dead: AtomicBool::new(false),
+    };
     let dying = pagestore_compactor::Tiers {
-        meta: Arc::new(Forgetful {
-            inner: etcd.client(None),
-            keys: keys.clone(),
-            published: AtomicBool::new(false),
-            dead: AtomicBool::new(false),
-        }),
+        meta: Mangled::over(etcd.client(None), forgetful),
         ..whole.clone()
     };
     let compact = |tiers| Compactor::new(tiers, CompactorOptions::default());
@@ -301,8 +282,9 @@ async fn a_volume_opens_while_its_oldest_revision_is_raised() {
     transaction.commit().await.unwrap();
 
     let armed = Arc::new(AtomicBool::new(true));
-    let raising = Raising { inner: etcd.client(None), volume: volume.id(), armed: armed.clone() };
-    let opened = open(Arc::new(raising)).await.unwrap().open_volume("v").await.unwrap();
+    let raising = Raising { volume: volume.id(), armed: armed.clone() };
+    let raising = Mangled::over(etcd.client(None), raising);
+    let opened = open(raising).await.unwrap().open_volume("v").await.unwrap();
     assert!(!armed.load(SeqCst), "nobody asked for a lease");
     assert_eq!(opened.snapshot().await.unwrap().read(PageNo(0)).await.unwrap()[0], 7);
 }

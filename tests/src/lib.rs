@@ -20,3 +20,25 @@ pub mod image;
 pub mod schema;
 pub mod suites;
 pub mod worker;
+
+/// Runs each test on an embedded store and on one of `$servers`: a test is a function that is given the place
+/// and the store opened there.
+#[macro_export]
+macro_rules! on_both {
+    ($servers:ident: $($name:ident)*) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let place = $crate::harness::TestStore::embedded();
+                super::$name(&place, place.open().await).await;
+            })*
+        }
+        mod servers {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let place = $crate::harness::TestStore::$servers();
+                super::$name(&place, place.open().await).await;
+            })*
+        }
+    };
+}

@@ -12,6 +12,7 @@ use pagestore::{
     begin_all, commit_all,
 };
 use pagestore_tests::harness::{TestStore, seed};
+use pagestore_tests::on_both;
 use rand::RngExt;
 
 const PAGE: usize = 512;
@@ -24,27 +25,7 @@ fn page(fill: u8) -> Bytes {
     vec![fill; PAGE].into()
 }
 
-/// Runs each test on an embedded store and on servers.
-macro_rules! on_both {
-    ($($name:ident)*) => {
-        mod embedded {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                let place = super::TestStore::embedded();
-                super::$name(&place, place.open().await).await;
-            })*
-        }
-        mod servers {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                let place = super::TestStore::servers();
-                super::$name(&place, place.open().await).await;
-            })*
-        }
-    };
-}
-
-on_both! {
+on_both! { servers:
     what_is_committed_is_read_by_all
     only_one_of_two_writers_of_a_page_commits
     transactions_on_other_pages_do_not_conflict

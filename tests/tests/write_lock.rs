@@ -9,6 +9,7 @@ use pagestore::{
     commit_all,
 };
 use pagestore_tests::harness::TestStore;
+use pagestore_tests::on_both;
 
 const PAGE: usize = 512;
 
@@ -16,26 +17,7 @@ fn page(fill: u8) -> Bytes {
     vec![fill; PAGE].into()
 }
 
-macro_rules! on_both {
-    ($($name:ident)*) => {
-        mod embedded {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                let place = super::TestStore::embedded();
-                super::$name(&place, place.open().await).await;
-            })*
-        }
-        mod servers {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                let place = super::TestStore::files();
-                super::$name(&place, place.open().await).await;
-            })*
-        }
-    };
-}
-
-on_both! {
+on_both! { files:
     one_at_a_time_has_the_lock_and_sees_what_the_last_one_wrote
     who_lost_the_lock_cannot_commit
     who_respects_the_lock_waits_for_it

@@ -148,13 +148,12 @@ mod tests {
         let blobs = BlobStore::new(Arc::new(InMemory::new()), "memory:", env.clone());
         let keys = StoreKeys::new("").volume(VolumeId(1));
         let volume = Volume { meta: meta.clone(), blobs, env, keys: keys.clone() };
-        let record = VolumeRecord {
-            page_size: PageSize::DEFAULT,
-            keep: Keep::Nothing,
-            created_ms: 0,
-            secret: HashSecret::new([1; SECRET_BYTES]),
-            parent: None,
-        };
+        let record = VolumeRecord::new(
+            PageSize::DEFAULT,
+            Keep::Nothing,
+            0,
+            HashSecret::new([1; SECRET_BYTES]),
+        );
         let created = meta.txn(txn::create_volume("nv".into(), "id".into(), &keys, &record));
         let created = created.await.unwrap().revision;
         let file = FileId::from_bytes([9; 16]);

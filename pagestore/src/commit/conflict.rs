@@ -73,13 +73,8 @@ mod tests {
     }
 
     fn new_volume() -> VolumeState {
-        let record = VolumeRecord {
-            page_size: PageSize::DEFAULT,
-            keep: Keep::Forever,
-            created_ms: 0,
-            secret: HashSecret::new([1; 192]),
-            parent: None,
-        };
+        let record =
+            VolumeRecord::new(PageSize::DEFAULT, Keep::Forever, 0, HashSecret::new([1; 192]));
         let kvs = [
             kv(keys().metadata(), &record, 2),
             kv(keys().page_count(), &PageCountRecord(PageCount(9)), 2),

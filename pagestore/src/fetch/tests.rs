@@ -14,13 +14,7 @@ const VOLUME: VolumeId = VolumeId(7);
 const MIB: u64 = 1 << 20;
 
 fn record() -> VolumeRecord {
-    VolumeRecord {
-        page_size: PageSize::DEFAULT,
-        keep: Keep::Forever,
-        created_ms: 0,
-        secret: HashSecret::new([9; SECRET_BYTES]),
-        parent: None,
-    }
+    VolumeRecord::new(PageSize::DEFAULT, Keep::Forever, 0, HashSecret::new([9; SECRET_BYTES]))
 }
 
 /// About half of it compresses away.

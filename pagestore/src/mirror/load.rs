@@ -99,13 +99,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let meta = EmbeddedStore::open(dir.path(), &Env::seeded(1)).unwrap();
         let keys = StoreKeys::new("").volume(VolumeId(1));
-        let record = VolumeRecord {
-            page_size: PageSize::DEFAULT,
-            keep: Keep::Nothing,
-            created_ms: 0,
-            secret: HashSecret::new([1; SECRET_BYTES]),
-            parent: None,
-        };
+        let record = VolumeRecord::new(
+            PageSize::DEFAULT,
+            Keep::Nothing,
+            0,
+            HashSecret::new([1; SECRET_BYTES]),
+        );
         let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
         let created = meta.txn(create).await.unwrap().revision;
         let before = load(meta.as_ref(), &keys).await.unwrap();

@@ -18,13 +18,12 @@ impl Place {
         let env = Env::seeded(1);
         let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
         let keys = StoreKeys::new("").volume(VolumeId(1));
-        let record = VolumeRecord {
-            page_size: PageSize::DEFAULT,
-            keep: Keep::Nothing,
-            created_ms: 0,
-            secret: HashSecret::new([1; SECRET_BYTES]),
-            parent: None,
-        };
+        let record = VolumeRecord::new(
+            PageSize::DEFAULT,
+            Keep::Nothing,
+            0,
+            HashSecret::new([1; SECRET_BYTES]),
+        );
         let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
         meta.txn(create).await.unwrap();
         let mirror = Mirror::open(meta.clone(), keys.clone(), env.clone()).await.unwrap();

@@ -48,6 +48,19 @@ pub struct VolumeRecord {
     pub parent: Option<Parent>,
 }
 
+impl VolumeRecord {
+    /// Of a volume that branched off nothing.
+    #[must_use]
+    pub fn new(
+        page_size: PageSize,
+        keep: Keep,
+        created_ms: u64,
+        secret: HashSecret,
+    ) -> VolumeRecord {
+        VolumeRecord { page_size, keep, created_ms, secret, parent: None }
+    }
+}
+
 /// The volume and revision that a branch shows where it has no version of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parent {
