@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pagestore::{
     Committed, Error, ErrorKind, PageCount, PageNo, PageSize, Resolution, Store, Transaction,
-    Volume, VolumeName, VolumeOptions,
+    TryLock, Volume, VolumeName, VolumeOptions, WriteLock,
 };
 use serde::Serialize;
 
@@ -21,6 +21,9 @@ use crate::render::{count, size};
 const CHUNK_BYTES: usize = 1 << 20;
 /// Times that a commit without an answer is asked for, and the pause in between.
 const RESOLVES: (usize, Duration) = (10, Duration::from_secs(2));
+
+/// Times that the write lock is asked for while another has it, and the pause in between: a minute.
+const LOCK_TRIES: (usize, Duration) = (1_200, Duration::from_millis(50));
 
 /// What an import did.
 #[derive(Debug, Serialize)]
@@ -81,14 +84,14 @@ pub(crate) async fn import(
                     volume.page_size()
                 )));
             }
-            let replaced = or_interrupt(replace(&volume, image, false)).await;
+            let replaced = or_interrupt(replace(store, &volume, image, false)).await;
             volume.close().await;
             replaced.map_err(|failed| failed.failure)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let page_size = image.page_size(asked, PageSize::DEFAULT)?;
             let volume = store.create_volume(name, VolumeOptions { page_size, ..options }).await?;
-            let replaced = or_interrupt(replace(&volume, image, true)).await;
+            let replaced = or_interrupt(replace(store, &volume, image, true)).await;
             volume.close().await;
             if replaced.as_ref().is_err_and(|failed| !failed.is_unknown) {
                 store.delete_volume(name).await?;
@@ -120,8 +123,42 @@ impl From<Error> for Failed {
     }
 }
 
+/// Takes the volume's write lock, as SQLite's writers do that wait for one another: they wait for an
+/// import, and it for them.
+async fn take_turn(store: &Store, volume: &Volume) -> Outcome<WriteLock> {
+    for _ in 0..LOCK_TRIES.0 {
+        let base = volume.snapshot().await?;
+        match store.try_lock(volume.name().as_str(), Some(&base)).await? {
+            TryLock::Taken(lock) => return Ok(lock),
+            TryLock::Overtaken => {}
+            TryLock::Held => tokio::time::sleep(LOCK_TRIES.1).await,
+        }
+    }
+    Err(Failure::overtaken(format!(
+        "another has been writing to {} for a minute; end its transaction, and run the import again",
+        volume.name()
+    )))
+}
+
 /// Makes the volume exactly what `image` is.
-async fn replace(volume: &Volume, mut image: Image, created: bool) -> Result<Imported, Failed> {
+async fn replace(
+    store: &Store,
+    volume: &Volume,
+    image: Image,
+    created: bool,
+) -> Result<Imported, Failed> {
+    let lock = take_turn(store, volume).await?;
+    let replaced = replace_alone(volume, &lock, image, created).await;
+    lock.release().await;
+    replaced
+}
+
+async fn replace_alone(
+    volume: &Volume,
+    lock: &WriteLock,
+    mut image: Image,
+    created: bool,
+) -> Result<Imported, Failed> {
     let page_bytes = volume.page_size().bytes();
     let (bytes, sqlite) = (image.bytes(), image.is_sqlite());
     let page_count = bytes / page_bytes as u64;
@@ -131,6 +168,7 @@ async fn replace(volume: &Volume, mut image: Image, created: bool) -> Result<Imp
         transaction.truncate(PageCount(page_count));
     }
     let pages_written = transaction.written_count() as u64;
+    transaction.require_lock(lock, true);
     let committed = match transaction.commit().await {
         Ok(committed) => committed,
         Err(error) if error.kind() == ErrorKind::Unknown => resolve(volume, error).await?,

@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use pagestore_tests::harness::TestStore;
 
@@ -155,6 +156,39 @@ fn an_interrupted_import_leaves_no_volume() {
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: interrupted"));
     assert_eq!(volumes(), 1);
+}
+
+#[test]
+fn an_import_takes_its_turn_with_writers_that_wait_for_one_another() {
+    let cli = Cli::new();
+    let image = cli.file("image", &pages(40, 1));
+    cli.ok(&["import", "v", &image, "--page-size", "512"]);
+    let changed = cli.file("changed", &pages(40, 2));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let url = cli.store().display().to_string();
+    let store = runtime.block_on(pagestore::Store::open(&url)).unwrap();
+    let volume = runtime.block_on(store.open_volume("v")).unwrap();
+    let base = runtime.block_on(volume.snapshot()).unwrap();
+    let locked = runtime.block_on(store.try_lock("v", Some(&base))).unwrap();
+    let pagestore::TryLock::Taken(lock) = locked else { panic!("{locked:?}") };
+    let mut child = cli.command(&["import", "v", &changed]).stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none(), "it did not wait");
+    runtime.block_on(async {
+        // What was written meanwhile is there to be replaced.
+        let mut transaction = volume.begin_on(base);
+        transaction.write(pagestore::PageNo(100), vec![9_u8; 512]).unwrap();
+        transaction.require_lock(&lock, true);
+        transaction.commit().await.unwrap();
+    });
+    assert!(child.wait().unwrap().success());
+    cli.ok(&["export", "v", &cli.arg("out")]);
+    assert!(std::fs::read(cli.path("out")).unwrap() == pages(40, 2));
+    let is_locked = runtime.block_on(store.is_locked("v")).unwrap();
+    assert!(!is_locked, "it kept the lock");
+    runtime.block_on(async move {
+        drop((lock, volume, store));
+    });
 }
 
 #[test]
