@@ -72,7 +72,7 @@ fn install(api: Api) -> Result<(), String> {
     }
     api::install(api)?;
     let api = api::api().ok_or("nothing was installed")?;
-    vfs::register(api, defaults, as_default)?;
+    // First, because it may fail, and SQLite unloads an extension that does: then no VFS of it may be left.
     // SAFETY: the entry point has the signature that SQLite calls it with.
     let code = unsafe {
         let entry: unsafe extern "C" fn(
@@ -85,7 +85,11 @@ fn install(api: Api) -> Result<(), String> {
             unsafe extern "C" fn(),
         >(entry)))
     };
-    if code == ffi::SQLITE_OK { Ok(()) } else { Err(format!("SQLite refused: error {code}")) }
+    match code {
+        ffi::SQLITE_OK => vfs::register(api, defaults, as_default),
+        ffi::SQLITE_NOMEM => Err("out of memory".into()),
+        code => Err(format!("SQLite refused: error {code}")),
+    }
 }
 
 /// SQLite calls this for every connection that is opened: a database that could not be opened says why.

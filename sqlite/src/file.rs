@@ -9,12 +9,11 @@ use crate::group::{self, Handle};
 use crate::guard::{attempt, run, run_always, tell};
 use crate::journal::Content;
 use crate::pragma;
-use crate::{api, runtime};
+use crate::{api, runtime, vfs};
 
 /// Neighbouring pages are never written along: a commit holds what changed and nothing else.
 const SECTOR_SIZE: c_int = 512;
-const CHARACTERISTICS: c_int = ffi::SQLITE_IOCAP_POWERSAFE_OVERWRITE
-    | ffi::SQLITE_IOCAP_SAFE_APPEND
+const CHARACTERISTICS: c_int = ffi::SQLITE_IOCAP_SAFE_APPEND
     | ffi::SQLITE_IOCAP_SEQUENTIAL
     | ffi::SQLITE_IOCAP_UNDELETABLE_WHEN_OPEN;
 
@@ -293,7 +292,7 @@ unsafe fn control_database(handle: &Handle, op: c_int, arg: *mut c_void) -> Outc
         ffi::SQLITE_FCNTL_PDB => {
             // SAFETY: the argument is where the b-tree keeps its connection.
             let connection = unsafe { *arg.cast::<*mut ffi::sqlite3>() };
-            handle.set_connection(connection as usize);
+            group::join(handle, connection as usize);
             Ok(ffi::SQLITE_OK)
         }
         // SAFETY: the argument is an array of three strings, the last of which may be null.
@@ -316,8 +315,24 @@ unsafe fn control_database(handle: &Handle, op: c_int, arg: *mut c_void) -> Outc
         },
         ffi::SQLITE_FCNTL_LOCKSTATE => answer(handle.lock().level),
         ffi::SQLITE_FCNTL_HAS_MOVED | ffi::SQLITE_FCNTL_LAST_ERRNO => answer(0),
-        ffi::SQLITE_FCNTL_POWERSAFE_OVERWRITE => answer(1),
-        ffi::SQLITE_FCNTL_SIZE_HINT | ffi::SQLITE_FCNTL_CHUNK_SIZE => Ok(ffi::SQLITE_OK),
+        ffi::SQLITE_FCNTL_POWERSAFE_OVERWRITE => {
+            let mut database = handle.lock();
+            // SAFETY: the argument is an int: negative asks, and anything else tells.
+            let told = unsafe { *arg.cast::<c_int>() };
+            if told >= 0 {
+                database.powersafe_overwrite = told != 0;
+            }
+            answer(c_int::from(database.powersafe_overwrite))
+        }
+        // SAFETY: the argument is where the string is to be put.
+        ffi::SQLITE_FCNTL_TEMPFILENAME => unsafe { vfs::temporary_name(arg) },
+        ffi::SQLITE_FCNTL_CHUNK_SIZE => {
+            // SAFETY: the argument is an int.
+            let bytes = u64::try_from(unsafe { *arg.cast::<c_int>() }).unwrap_or(0);
+            handle.lock().chunk_bytes = Some(bytes).filter(|bytes| *bytes > 0);
+            Ok(ffi::SQLITE_OK)
+        }
+        ffi::SQLITE_FCNTL_SIZE_HINT => Ok(ffi::SQLITE_OK),
         _ => Ok(ffi::SQLITE_NOTFOUND),
     }
 }
@@ -333,6 +348,10 @@ unsafe extern "C" fn sector_size(_file: *mut ffi::sqlite3_file) -> c_int {
     SECTOR_SIZE
 }
 
-unsafe extern "C" fn device_characteristics(_file: *mut ffi::sqlite3_file) -> c_int {
-    CHARACTERISTICS
+unsafe extern "C" fn device_characteristics(file: *mut ffi::sqlite3_file) -> c_int {
+    // SAFETY: as in `read`.
+    match unsafe { File::body(file) } {
+        Some(Body::Database(handle)) if !handle.lock().powersafe_overwrite => CHARACTERISTICS,
+        _ => CHARACTERISTICS | ffi::SQLITE_IOCAP_POWERSAFE_OVERWRITE,
+    }
 }

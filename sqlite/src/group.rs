@@ -37,6 +37,23 @@ impl OpenDatabase {
     }
 }
 
+/// The connection at the address `connection` has opened `handle`, and with the locking mode that it has set
+/// for all of its databases.
+pub(crate) fn join(handle: &Handle, connection: usize) {
+    handle.set_connection(connection);
+    let keeps_lock = siblings(handle).iter().any(|sibling| sibling.lock().keeps_lock);
+    handle.lock().keeps_lock |= keeps_lock;
+}
+
+/// `PRAGMA locking_mode` has been run on `handle`. SQLite tells the main database alone of what it sets for all,
+/// and without need a lock is kept only until it is let go.
+pub(crate) fn keep_lock(handle: &Handle, keep: bool) {
+    handle.lock().keeps_lock = keep;
+    if keep {
+        siblings(handle).iter().for_each(|sibling| sibling.lock().keeps_lock = true);
+    }
+}
+
 /// Super-journals that have not been deleted, by their names.
 static SUPER: OnceLock<Mutex<HashMap<String, SuperJournal>>> = OnceLock::new();
 /// All open databases.

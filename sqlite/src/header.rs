@@ -17,8 +17,12 @@ const SIZE: std::ops::Range<usize> = 28..40;
 const COUNT_VALID_FOR: std::ops::Range<usize> = 92..96;
 /// The version of the SQLite that wrote last.
 const WRITER: std::ops::Range<usize> = 96..100;
-/// Read and write version: 2 in a file that was in WAL mode, which here is not.
+/// Write and read version: both say WAL in a file that was in WAL mode, which here is not.
 const VERSIONS: std::ops::Range<usize> = 18..20;
+/// The versions of a file with a rollback journal, and of one in WAL mode. Others come from a future
+/// SQLite, and are for the one above to judge.
+const ROLLBACK: u8 = 1;
+const WAL: u8 = 2;
 
 fn get(page: &[u8], range: std::ops::Range<usize>) -> Option<u32> {
     Some(u32::from_be_bytes(page.get(range)?.try_into().ok()?))
@@ -37,9 +41,13 @@ pub(crate) fn counter(page: &[u8]) -> u32 {
     get(page, COUNTER).unwrap_or(0)
 }
 
-/// The page count in page 1, if it is one.
+/// The page count in page 1, if it is one and holds: SQLite before 3.7 does not write it.
 pub(crate) fn page_count(page: &[u8]) -> Option<u64> {
-    get(page, PAGE_COUNT).filter(|count| *count > 0).map(u64::from)
+    get(page, PAGE_COUNT).filter(|count| *count > 0 && count_holds(page)).map(u64::from)
+}
+
+fn count_holds(page: &[u8]) -> bool {
+    get(page, COUNTER) == get(page, COUNT_VALID_FOR)
 }
 
 /// The page size that page 1 says, if it is a database's and says one that there is.
@@ -54,22 +62,28 @@ pub(crate) fn page_size(page: &[u8]) -> Option<usize> {
 
 /// What SQLite is shown of a stored page 1.
 pub(crate) fn show(page: &mut [u8], counter: u32) {
-    // A count that did not hold when it was stored does not begin to.
-    let holds = get(page, COUNTER) == get(page, COUNT_VALID_FOR);
-    let valid_for = if holds { counter } else { counter.wrapping_sub(1) };
+    put_counter(page, counter);
+    for version in page.get_mut(VERSIONS).into_iter().flatten() {
+        if *version == WAL {
+            *version = ROLLBACK;
+        }
+    }
+}
+
+/// Changes the counter. A page count that did not hold does not begin to.
+fn put_counter(page: &mut [u8], counter: u32) {
+    let valid_for = if count_holds(page) { counter } else { counter.wrapping_sub(1) };
     put(page, COUNTER, &counter.to_be_bytes());
     put(page, COUNT_VALID_FOR, &valid_for.to_be_bytes());
-    put(page, VERSIONS, &[1, 1]);
 }
 
 /// What is stored of a page 1 that SQLite wrote, over what is stored now, if anything is.
 pub(crate) fn hide(page: &mut [u8], stored: Option<&[u8]>) {
     let zeros = [0; HEADER_BYTES];
     let stored = stored.unwrap_or(&zeros);
-    for (to, from) in [(COUNTER, COUNTER), (COUNT_VALID_FOR, COUNTER), (WRITER, WRITER)] {
-        if let Some(bytes) = stored.get(from) {
-            put(page, to, bytes);
-        }
+    put_counter(page, counter(stored));
+    if let Some(bytes) = stored.get(WRITER) {
+        put(page, WRITER, bytes);
     }
 }
 
@@ -99,6 +113,7 @@ mod tests {
     #[test]
     fn what_is_hidden_does_not_change_the_stored_page() {
         let mut stored = page();
+        stored[COUNT_VALID_FOR].copy_from_slice(&page()[COUNTER]);
         hide(&mut stored, None);
         let mut written = stored.clone();
         show(&mut written, 77);
@@ -107,20 +122,36 @@ mod tests {
         written[COUNT_VALID_FOR].copy_from_slice(&78u32.to_be_bytes());
         written[WRITER].fill(9);
         hide(&mut written, Some(&stored));
-        // The versions are SQLite's to write.
-        stored[VERSIONS].fill(1);
         assert_eq!(written, stored);
+    }
+
+    #[test]
+    fn of_the_versions_wal_alone_is_not_shown() {
+        for (stored, shown) in
+            [([1, 1], [1, 1]), ([2, 2], [1, 1]), ([3, 2], [3, 1]), ([2, 3], [1, 3])]
+        {
+            let mut page = page();
+            page[VERSIONS].copy_from_slice(&stored);
+            show(&mut page, 5);
+            assert_eq!(page[VERSIONS], shown);
+        }
     }
 
     #[test]
     fn a_count_that_does_not_hold_is_not_made_to() {
         let mut stale = page();
         show(&mut stale, 5);
-        assert_ne!(get(&stale, COUNTER), get(&stale, COUNT_VALID_FOR));
+        assert!(!count_holds(&stale));
+        // Nor when it is written back.
+        hide(&mut stale, Some(&page()));
+        show(&mut stale, 6);
+        assert!(!count_holds(&stale));
+        assert_eq!(page_count(&stale), None);
         let mut valid = page();
+        valid[COUNT_VALID_FOR].copy_from_slice(&page()[COUNTER]);
         hide(&mut valid, None);
         show(&mut valid, 5);
-        assert_eq!(get(&valid, COUNTER), get(&valid, COUNT_VALID_FOR));
+        assert!(count_holds(&valid));
     }
 
     #[test]

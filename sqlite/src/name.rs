@@ -34,6 +34,8 @@ pub(crate) struct Target {
     pub(crate) stale: bool,
     /// Whether this process compacts the store beside its own work.
     pub(crate) compacts: bool,
+    /// What SQLite is told when it asks whether a write leaves its neighbours alone: it does.
+    pub(crate) powersafe_overwrite: bool,
 }
 
 /// What holds where a file name says nothing.
@@ -46,7 +48,7 @@ pub(crate) struct Defaults {
 }
 
 /// Options that SQLite itself understands, and that change nothing here.
-const SQLITES_OWN: [&str; 5] = ["vfs", "mode", "cache", "modeof", "psow"];
+const SQLITES_OWN: [&str; 4] = ["vfs", "mode", "cache", "modeof"];
 
 /// Longest name that SQLite may be given: the full name holds the store's URL.
 pub(crate) const MAX_FULL_NAME: usize = 2048;
@@ -64,6 +66,7 @@ pub(crate) fn parse_target(
         at: None,
         stale: false,
         compacts: true,
+        powersafe_overwrite: true,
     };
     let mut store = None;
     for (key, value) in options {
@@ -77,6 +80,7 @@ pub(crate) fn parse_target(
             }
             "stale" => target.stale = parse_switch(key, value)?,
             "compact" => target.compacts = parse_switch(key, value)?,
+            "psow" => target.powersafe_overwrite = parse_switch(key, value)?,
             "nolock" | "immutable" if parse_switch(key, value)? => {
                 return Err(format!(
                     "{key}=1 would keep SQLite from noticing others' commits; leave it out (at=REVISION opens the past)"
@@ -101,7 +105,7 @@ pub(crate) fn parse_target(
 }
 
 fn parse_switch(key: &str, value: &str) -> Result<bool, String> {
-    match value {
+    match value.to_ascii_lowercase().as_str() {
         "1" | "on" | "yes" | "true" => Ok(true),
         "0" | "off" | "no" | "false" => Ok(false),
         _ => Err(format!("{key} is 0 or 1, not {value}")),
@@ -198,9 +202,16 @@ mod tests {
     fn options_say_what_is_opened() {
         let target = parse(
             "app?store=/s",
-            &[("vfs", "pagestore"), ("store", "/s"), ("at", "7"), ("writers", "optimistic")],
+            &[
+                ("vfs", "pagestore"),
+                ("store", "/s"),
+                ("at", "7"),
+                ("writers", "optimistic"),
+                ("psow", "FALSE"),
+            ],
         );
         let target = target.unwrap();
+        assert!(!target.powersafe_overwrite);
         assert_eq!((target.volume.as_str(), target.store.as_str()), ("app", "/s"));
         assert_eq!((target.at, target.writers), (Some(Revision(7)), Writers::Optimistic));
         let from_default = Defaults { store: Some("/d".into()), ..Defaults::default() };

@@ -3,7 +3,7 @@
 use libsqlite3_sys as ffi;
 
 use crate::failure::{Failure, Outcome};
-use crate::group::Handle;
+use crate::group::{self, Handle};
 use crate::guard::last_failure;
 use crate::name::Writers;
 
@@ -20,7 +20,7 @@ pub(crate) enum Answer {
 pub(crate) fn run(handle: &Handle, name: &str, value: Option<&str>) -> Outcome<Answer> {
     let name = name.to_ascii_lowercase();
     let value = value.map(str::to_ascii_lowercase);
-    let mut database = handle.lock();
+    let database = handle.lock();
     let text = match (name.as_str(), value.as_deref()) {
         ("journal_mode", Some("wal")) => {
             return Err(Failure::new(
@@ -35,7 +35,8 @@ pub(crate) fn run(handle: &Handle, name: &str, value: Option<&str>) -> Outcome<A
             ));
         }
         ("locking_mode", Some(mode @ ("exclusive" | "normal"))) => {
-            database.keeps_lock = mode == "exclusive";
+            drop(database);
+            group::keep_lock(handle, mode == "exclusive");
             return Ok(Answer::NotOurs);
         }
         ("pagestore_revision", None) => database.revision()?.to_string(),

@@ -164,6 +164,38 @@ unsafe extern "C" fn open(
     })
 }
 
+/// Asks the VFS beneath, where temporary files are, for the name of one: `SQLITE_FCNTL_TEMPFILENAME`.
+///
+/// # Safety
+/// `to` is where a string of SQLite's is to be put.
+pub(crate) unsafe fn temporary_name(to: *mut c_void) -> Outcome<c_int> {
+    let below = beneath()?;
+    let open = below.xOpen.ok_or_else(|| Failure::new(ffi::SQLITE_CANTOPEN, "no xOpen"))?;
+    let words = usize::try_from(below.szOsFile).unwrap_or(0).div_ceil(size_of::<u64>());
+    let mut memory = vec![0_u64; words];
+    let file: *mut ffi::sqlite3_file = memory.as_mut_ptr().cast();
+    let flags = ffi::SQLITE_OPEN_TEMP_DB
+        | ffi::SQLITE_OPEN_READWRITE
+        | ffi::SQLITE_OPEN_CREATE
+        | ffi::SQLITE_OPEN_EXCLUSIVE
+        | ffi::SQLITE_OPEN_DELETEONCLOSE;
+    // SAFETY: the memory is as large as that VFS wants it, and outlives the file. A file has methods
+    // exactly if it is open, and is closed once.
+    unsafe {
+        let none = std::ptr::null_mut();
+        let mut code = open(std::ptr::from_ref(below).cast_mut(), none, file, flags, none.cast());
+        if let Some(methods) = (*file).pMethods.as_ref() {
+            if let (ffi::SQLITE_OK, Some(control)) = (code, methods.xFileControl) {
+                code = control(file, ffi::SQLITE_FCNTL_TEMPFILENAME, to);
+            }
+            if let Some(close) = methods.xClose {
+                close(file);
+            }
+        }
+        Ok(code)
+    }
+}
+
 /// A database, or the reason why there is none.
 fn open_database(full: &str, options: &[(String, String)], flags: c_int) -> Outcome<Body> {
     let mode = Mode {

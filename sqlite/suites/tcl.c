@@ -6,7 +6,11 @@
 **
 **   marker there, empty   the database is the volume, or empty when there is no volume yet
 **   marker gone           the database was deleted: so is the volume, by whoever opens it next
-**   marker not empty      somebody wrote a file: it becomes the volume when it is opened
+**   marker not empty      somebody wrote a file: it becomes the volume when it is opened, or, when it is no
+**                         database and only to be read, stays the file that it is
+**   marker moved          the database was moved: SQLite may not write to it any more
+**
+** What the suite injects into the calls of the unix VFS, errors and full disks, it injects here too.
 **
 ** With PAGESTORE_SUITE_LIKE=file a database is locked as its marker would be by the unix VFS, and then as a volume,
 ** and its journals are files: readers of a volume never block a commit and its journals are nobody else's, which is
@@ -33,6 +37,7 @@ typedef unsigned char u8;
 typedef struct { u8 *at; sqlite3_int64 size; } bytes;
 static sqlite3_vfs *volumes;   /* the VFS under test */
 static sqlite3_vfs markers;    /* the same, keeping markers */
+static sqlite3_vfs other;      /* the same under another name, for tests of two VFSes over one file */
 
 /* The size of the file, -1 if there is none. */
 static sqlite3_int64 marker_size(const char *path){
@@ -210,9 +215,27 @@ static int take_file(const char *path, sqlite3_int64 size){
   return rc;
 }
 
+static int is_directory(const char *path){
+  struct stat found;
+  return stat(path, &found)==0 && S_ISDIR(found.st_mode);
+}
+
+/* True when there is a file with something else than a database in it. */
+static int is_other_file(const char *path){
+  static const char magic[] = "SQLite format 3";
+  char begin[sizeof(magic)] = {0};
+  int fd, other;
+  if( marker_size(path)<=0 ) return 0;
+  fd = open(path, O_RDONLY);
+  other = fd>=0 && (read(fd, begin, sizeof(begin))<(int)sizeof(begin) || memcmp(begin, magic, sizeof(magic)));
+  if( fd>=0 ) close(fd);
+  return other;
+}
+
 /* The marker says whether there is a database, and may have become one. */
 static int follow_marker(const char *path, int *flags){
   sqlite3_int64 size = marker_size(path);
+  if( is_directory(path) ) return SQLITE_CANTOPEN;
   if( size<0 ) return volume_delete(path);
   /* An empty file is a database that exists. */
   if( *flags&SQLITE_OPEN_READWRITE ) *flags |= SQLITE_OPEN_CREATE;
@@ -223,10 +246,39 @@ static int follow_marker(const char *path, int *flags){
 
 /* What the suite asks of the unix VFS: how many files are open. */
 extern int sqlite3_open_file_count;
+/* What it injects there: an error, once or for ever, and a full disk, each after so many calls. */
+extern int sqlite3_io_error_pending, sqlite3_io_error_persist, sqlite3_io_error_hit, sqlite3_io_error_hardhit,
+  sqlite3_io_error_benign, sqlite3_diskfull_pending, sqlite3_diskfull;
+
+static void hit(void){
+  sqlite3_io_error_hit++;
+  if( !sqlite3_io_error_benign ) sqlite3_io_error_hardhit++;
+}
+/* True when this call is to fail. */
+static int fails_now(void){
+  int fails = (sqlite3_io_error_persist && sqlite3_io_error_hit) || sqlite3_io_error_pending--==1;
+  if( fails ) hit();
+  return fails;
+}
+/* True when the disk is full for this call. */
+static int is_full_now(void){
+  if( sqlite3_diskfull_pending==0 ) return 0;
+  if( sqlite3_diskfull_pending>1 ) return sqlite3_diskfull_pending-- < 0;
+  hit();
+  sqlite3_diskfull = 1;
+  sqlite3_io_error_hit = 1;
+  return 1;
+}
 
 /* A file of the VFS under test, and the marker of a database for its locks, if these are wanted. Both follow it
 ** in memory. */
-typedef struct { sqlite3_file base; sqlite3_file *inner, *marker; } marked_file;
+typedef struct {
+  sqlite3_file base;
+  sqlite3_file *inner, *marker;
+  const char *path;   /* of a database: its marker */
+  dev_t device;       /* and what that was when it was opened */
+  ino_t inode;
+} marked_file;
 #define INNER(file) (((marked_file*)(file))->inner)
 #define MARKER(file) (((marked_file*)(file))->marker)
 #define METHOD(file, method) (INNER(file)->pMethods->method)
@@ -246,11 +298,22 @@ static int marked_close(sqlite3_file *f){
   else sqlite3_open_file_count--;
   return rc;
 }
-static int marked_read(sqlite3_file *f, void *b, int n, sqlite3_int64 at){ return METHOD(f, xRead)(INNER(f), b, n, at); }
-static int marked_write(sqlite3_file *f, const void *b, int n, sqlite3_int64 at){ return METHOD(f, xWrite)(INNER(f), b, n, at); }
-static int marked_truncate(sqlite3_file *f, sqlite3_int64 size){ return METHOD(f, xTruncate)(INNER(f), size); }
-static int marked_size(sqlite3_file *f, sqlite3_int64 *size){ return METHOD(f, xFileSize)(INNER(f), size); }
+static int marked_read(sqlite3_file *f, void *b, int n, sqlite3_int64 at){
+  return fails_now() ? SQLITE_IOERR_READ : METHOD(f, xRead)(INNER(f), b, n, at);
+}
+static int marked_write(sqlite3_file *f, const void *b, int n, sqlite3_int64 at){
+  if( fails_now() ) return SQLITE_IOERR_WRITE;
+  return is_full_now() ? SQLITE_FULL : METHOD(f, xWrite)(INNER(f), b, n, at);
+}
+static int marked_truncate(sqlite3_file *f, sqlite3_int64 size){
+  return fails_now() ? SQLITE_IOERR_TRUNCATE : METHOD(f, xTruncate)(INNER(f), size);
+}
+static int marked_size(sqlite3_file *f, sqlite3_int64 *size){
+  return fails_now() ? SQLITE_IOERR_FSTAT : METHOD(f, xFileSize)(INNER(f), size);
+}
 static int marked_sync(sqlite3_file *f, int flags){
+  if( is_full_now() ) return SQLITE_FULL;
+  if( fails_now() ) return SQLITE_IOERR_FSYNC;
   if( MARKER(f) ) MARKER(f)->pMethods->xSync(MARKER(f), flags);   /* which counts */
   return METHOD(f, xSync)(INNER(f), flags);
 }
@@ -262,18 +325,30 @@ static int marked_device(sqlite3_file *f){
   return asked->pMethods->xDeviceCharacteristics(asked);
 }
 
+/* True when the marker that was opened is not what has its name. */
+static int has_moved(marked_file *file){
+  struct stat now;
+  return file->path && (stat(file->path, &now) || now.st_dev!=file->device || now.st_ino!=file->inode);
+}
+
 static int marked_control(sqlite3_file *f, int op, void *arg){
+  if( op==SQLITE_FCNTL_HAS_MOVED ){
+    *(int*)arg = has_moved((marked_file*)f);
+    return SQLITE_OK;
+  }
   if( op==SQLITE_FCNTL_LOCKSTATE && MARKER(f) ) return MARKER(f)->pMethods->xFileControl(MARKER(f), op, arg);
   return METHOD(f, xFileControl)(INNER(f), op, arg);
 }
 static int marked_lock(sqlite3_file *f, int level){
   int tries, rc = MARKER(f) ? MARKER(f)->pMethods->xLock(MARKER(f), level) : SQLITE_OK;
-  if( rc==SQLITE_OK ) rc = METHOD(f, xLock)(INNER(f), level);
+  if( rc ) return rc;
+  rc = METHOD(f, xLock)(INNER(f), level);
   /* Nobody alive holds it, or its marker would be locked: a lease of somebody who died runs out. */
   for(tries=0; rc==SQLITE_BUSY && MARKER(f) && level==SQLITE_LOCK_RESERVED && tries<DEAD_TRIES; tries++){
     sqlite3_sleep(DEAD_PAUSE_MS);
     rc = METHOD(f, xLock)(INNER(f), level);
   }
+  if( rc && MARKER(f) && level==SQLITE_LOCK_RESERVED ) MARKER(f)->pMethods->xUnlock(MARKER(f), SQLITE_LOCK_SHARED);
   return rc;
 }
 static int marked_unlock(sqlite3_file *f, int level){
@@ -294,11 +369,17 @@ static const sqlite3_io_methods marked_methods = {
 
 /* Makes sure that a database that is open has a marker, and opens it for its locks if these are wanted. */
 static int open_marker(marked_file *file, const char *name, int flags){
+  struct stat found;
   sqlite3_vfs *unix_vfs = sqlite3_vfs_find("unix");
   if( marker_size(name)<0 && (flags&SQLITE_OPEN_CREATE) ){
     /* Only when there is none: closing any descriptor of a file drops the process's locks on it. */
     int fd = open(name, O_CREAT|O_RDWR, 0644);
     if( fd>=0 ) close(fd);
+  }
+  if( stat(name, &found)==0 ){
+    file->path = name;
+    file->device = found.st_dev;
+    file->inode = found.st_ino;
   }
   if( !like_a_file() ) return SQLITE_OK;
   file->marker = (sqlite3_file*)((char*)file->inner + volumes->szOsFile);
@@ -313,15 +394,18 @@ static int marked_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, i
   marked_file *marked = (marked_file*)file;
   (void)vfs;
   file->pMethods = 0;
-  if( like_a_file() && (flags&(SQLITE_OPEN_MAIN_JOURNAL|SQLITE_OPEN_SUPER_JOURNAL)) ){
+  if( (like_a_file() && (flags&(SQLITE_OPEN_MAIN_JOURNAL|SQLITE_OPEN_SUPER_JOURNAL)))
+      || (database && (flags&SQLITE_OPEN_READONLY) && is_other_file(name)) ){
     sqlite3_vfs *unix_vfs = sqlite3_vfs_find("unix");
     return unix_vfs->xOpen(unix_vfs, name, file, flags, out);
   }
   if( !database && (name==0 || (flags&(SQLITE_OPEN_MAIN_JOURNAL|SQLITE_OPEN_SUPER_JOURNAL))==0) ){
     return volumes->xOpen(volumes, name, file, flags, out);
   }
+  if( fails_now() ) return SQLITE_CANTOPEN;
   marked->inner = (sqlite3_file*)&marked[1];
   marked->marker = 0;
+  marked->path = 0;
   memset(marked->inner, 0, volumes->szOsFile);
   if( database ) rc = follow_marker(name, &wanted);
   if( rc==SQLITE_OK ) rc = volumes->xOpen(volumes, name, marked->inner, wanted, out);
@@ -342,6 +426,7 @@ static int marked_delete(sqlite3_vfs *vfs, const char *name, int dir_sync){
     sqlite3_vfs *unix_vfs = sqlite3_vfs_find("unix");
     return unix_vfs->xDelete(unix_vfs, name, dir_sync);
   }
+  if( fails_now() ) return SQLITE_IOERR_DELETE;
   rc = volumes->xDelete(volumes, name, dir_sync);
   if( marker_size(name)>=0 && unlink(name)==0 && rc==SQLITE_IOERR_DELETE_NOENT ) rc = SQLITE_OK;
   return rc;
@@ -349,6 +434,7 @@ static int marked_delete(sqlite3_vfs *vfs, const char *name, int dir_sync){
 
 static int marked_access(sqlite3_vfs *vfs, const char *name, int flags, int *found){
   (void)vfs;
+  if( fails_now() ) return SQLITE_IOERR_ACCESS;
   *found = flags==SQLITE_ACCESS_EXISTS && marker_size(name)>=0;
   return *found ? SQLITE_OK : volumes->xAccess(volumes, name, flags, found);
 }
@@ -365,6 +451,9 @@ sqlite3_vfs *pagestore_suite_wrap(sqlite3_vfs *vfs){
   markers.xDelete = marked_delete;
   markers.xAccess = marked_access;
   markers.xGetLastError = sqlite3_vfs_find("unix")->xGetLastError;
+  other = markers;
+  other.zName = "pagestore-markers-2";
+  sqlite3_vfs_register(&other, 0);
   return &markers;
 }
 

@@ -12,8 +12,6 @@ pub enum Kind {
     Volume,
     /// It fails on a plain file too, on some machines or for some users (root), or tests nothing.
     Plain,
-    /// It waits for ever, or very long, for what a volume has not, and is not run.
-    Endless,
     /// It leaves out most of its checks, because it asks for what a volume has not.
     Skips,
 }
@@ -62,7 +60,6 @@ impl Exclusions {
             let kind = match kind {
                 "volume" => Kind::Volume,
                 "plain" => Kind::Plain,
-                "endless" => Kind::Endless,
                 "skips" => Kind::Skips,
                 other => panic!("line {}: no kind {other}", number + 1),
             };

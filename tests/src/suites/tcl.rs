@@ -12,7 +12,9 @@ const FILE_LIMIT: Duration = Duration::from_secs(300);
 /// Free bytes in memory without which the suite runs on disk: many times what it needs.
 const MEMORY_BYTES: u64 = 4 << 30;
 /// Files that take longest, so that none of them is the last to start.
-const SLOW: [&str; 6] = [
+const SLOW: [&str; 8] = [
+    "test/multiplex.test",
+    "test/quota.test",
     "ext/fts5/test/fts5synonym2.test",
     "ext/rtree/rtree2.test",
     "test/sort2.test",

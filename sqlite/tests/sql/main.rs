@@ -1,40 +1,13 @@
 //! SQL on volumes of an embedded store, through a linked SQLite.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
-use tempfile::TempDir;
+mod attached;
+mod file_controls;
+mod place;
 
-struct Place(TempDir);
+use rusqlite::{Connection, ErrorCode, ffi};
 
-impl Place {
-    fn new() -> Place {
-        pagestore_sqlite::register().unwrap();
-        Place(tempfile::tempdir().unwrap())
-    }
-
-    fn uri(&self, name: &str, more: &str) -> String {
-        format!("file:{name}?vfs=pagestore&store={}{more}", self.0.path().display())
-    }
-
-    fn open(&self, name: &str, more: &str) -> Connection {
-        self.try_open(name, more).unwrap()
-    }
-
-    fn try_open(&self, name: &str, more: &str) -> rusqlite::Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_URI;
-        Connection::open_with_flags(self.uri(name, more), flags)
-    }
-}
-
-fn number(db: &Connection, sql: &str) -> i64 {
-    db.query_row(sql, [], |row| row.get(0)).unwrap()
-}
-
-fn text(db: &Connection, sql: &str) -> String {
-    db.query_row(sql, [], |row| row.get(0)).unwrap()
-}
+use place::{Place, number, text};
 
 #[test]
 fn what_is_committed_is_read_by_other_connections() {
@@ -94,40 +67,6 @@ fn a_transaction_larger_than_the_cache_commits_as_one() {
     assert!(number(&reader, "pragma page_count") < 10);
     assert_eq!(number(&reader, "pragma page_size"), 1024);
     assert_eq!(text(&reader, "pragma integrity_check"), "ok");
-}
-
-#[test]
-fn attached_databases_commit_together_in_every_journal_mode() {
-    for mode in ["delete", "truncate", "persist", "memory", "off"] {
-        for synchronous in ["off", "normal", "full", "extra"] {
-            let place = Place::new();
-            let db = place.open("one", "");
-            db.execute_batch(&format!("attach '{}' as two", place.uri("two", ""))).unwrap();
-            for schema in ["main", "two"] {
-                let now = text(&db, &format!("pragma {schema}.journal_mode={mode}"));
-                assert_eq!(now, mode);
-                db.execute_batch(&format!("pragma {schema}.synchronous={synchronous}")).unwrap();
-                db.execute_batch(&format!("create table {schema}.t(a)")).unwrap();
-            }
-            db.execute_batch(
-                "begin; insert into main.t values(1); insert into two.t values(2); commit",
-            )
-            .unwrap();
-            let (one, two) = (place.open("one", ""), place.open("two", ""));
-            assert_eq!(number(&one, "select sum(a) from t"), 1, "{mode} {synchronous}");
-            assert_eq!(number(&two, "select sum(a) from t"), 2, "{mode} {synchronous}");
-            db.execute_batch(
-                "begin; insert into main.t values(1); insert into two.t values(2); rollback",
-            )
-            .unwrap();
-            assert_eq!(number(&two, "select sum(a) from t"), 2);
-            // One of them holds EXCLUSIVE and has nothing to write.
-            db.execute_batch("begin exclusive; insert into main.t values(5); commit").unwrap();
-            assert_eq!(number(&one, "select sum(a) from t"), 6);
-            db.execute_batch("begin exclusive; insert into two.t values(5); commit").unwrap();
-            assert_eq!(number(&two, "select sum(a) from t"), 7);
-        }
-    }
 }
 
 #[test]
@@ -375,63 +314,6 @@ fn exclusive_locking_keeps_the_lock_and_is_refused_to_optimists() {
     let optimist = place.open("app", "&writers=optimistic");
     let error = optimist.execute_batch("pragma locking_mode=exclusive").unwrap_err().to_string();
     assert!(error.contains("exclude each other"), "{error}");
-}
-
-#[test]
-fn a_conflict_over_one_attached_volume_leaves_neither_changed() {
-    for mode in ["delete", "memory", "off"] {
-        let place = Place::new();
-        let db = place.open("one", "&writers=optimistic");
-        let uri = place.uri("two", "&writers=optimistic");
-        db.execute_batch(&format!(
-            "attach '{uri}' as two; create table t(a); create table two.u(a)"
-        ))
-        .unwrap();
-        for schema in ["main", "two"] {
-            db.execute_batch(&format!(
-                "insert into {} values(1)",
-                ["t", "u"][usize::from(schema == "two")]
-            ))
-            .unwrap();
-            assert_eq!(text(&db, &format!("pragma {schema}.journal_mode={mode}")), mode);
-        }
-        for (table, volume) in [("t", "one"), ("u", "two")] {
-            db.execute_batch("begin; update t set a = a + 1; update u set a = a + 1").unwrap();
-            let other = place.open(volume, "&writers=optimistic");
-            other.execute_batch(&format!("update {table} set a = a + 10")).unwrap();
-            let error = db.execute_batch("commit").unwrap_err();
-            assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy), "{mode} {error}");
-            assert!(db.is_autocommit());
-            let sum = "select (select a from t) * 100 + (select a from u)";
-            assert_eq!(
-                number(&db, sum),
-                if table == "t" { 1101 } else { 1112 + 100 },
-                "{mode} {table}"
-            );
-            db.execute_batch("begin; update t set a = a + 1; update u set a = a + 1; commit")
-                .unwrap();
-        }
-    }
-}
-
-#[test]
-fn volumes_of_different_stores_cannot_be_written_together() {
-    let (here, there) = (Place::new(), Place::new());
-    let db = here.open("one", "");
-    db.execute_batch(&format!(
-        "create table t(a); attach '{}' as two; create table two.u(a)",
-        there.uri("two", "")
-    ))
-    .unwrap();
-    let error = db
-        .execute_batch("begin; insert into t values(1); insert into u values(1); commit")
-        .unwrap_err();
-    assert!(text(&db, "pragma pagestore_error").contains("different stores"), "{error}");
-    assert!(db.is_autocommit());
-    assert_eq!(number(&db, "select (select count(*) from t) + (select count(*) from u)"), 0);
-    db.execute_batch("begin; insert into t values(1); insert into u values(1); commit")
-        .unwrap_err();
-    db.execute_batch("insert into u select 1").unwrap();
 }
 
 #[test]
