@@ -23,7 +23,8 @@ usage: ./dev.sh COMMAND
   extension    build SQLite's extension; its path is the last line
   demo [FILE]  the main job, start to end, in a directory and then on etcd and S3
   model [ARGS] visit every state of the protocol's models; --wide takes minutes
-  fuzz [ARGS]  feed every decoder what nobody would write; --help lists the arguments
+  fuzz [ARGS]  feed every decoder what nobody would write, or, with --flips N, read a store of which a byte is
+               wrong; --help lists the arguments
   sim [ARGS]   the store in a simulated world: --seeds N [--seed S] [--time SECONDS] [--log]; or --sweep
   chaos [COMMITS [KILLS]]
                the store on a cluster in bad weather, for long: 10000 commits and 50 kills each, without

@@ -7,6 +7,7 @@
 //! One seed gives one run; a finding prints the target and the bytes, and both can be run again.
 #![allow(clippy::indexing_slicing, reason = "offsets are of bytes that this crate made itself")]
 
+pub mod flip;
 pub mod memory;
 mod mutate;
 mod target;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use pagestore_fuzz::{memory::Counting, run, run_once, targets};
+use pagestore_fuzz::{flip, memory::Counting, run, run_once, targets};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -19,6 +19,9 @@ struct Args {
     /// One seed gives one run
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Feed no decoder, but flip so many bytes of a whole store, one at a time, and read it
+    #[arg(long, conflicts_with_all = ["target", "input"])]
+    flips: Option<u64>,
     /// Only this target
     #[arg(long)]
     target: Option<String>,
@@ -29,6 +32,9 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(count) = args.flips {
+        return flip_bytes(args.seed, count);
+    }
     let mut chosen = targets();
     chosen.retain(|target| args.target.as_deref().is_none_or(|name| name == target.name));
     if chosen.is_empty() {
@@ -68,6 +74,31 @@ fn main() -> ExitCode {
         println!("{:14} {executions} executions, no finding (seed {})", target.name, args.seed);
     }
     ExitCode::SUCCESS
+}
+
+fn flip_bytes(seed: u64, count: u64) -> ExitCode {
+    flip::count_panics();
+    let style = ProgressStyle::with_template("flips {bar:40} {human_pos}/{human_len} {per_sec}");
+    let bar = ProgressBar::new(count).with_style(style.expect("BUG: the template is wrong"));
+    let outcome = flip::run(&flip::frozen(), seed, count, |done| {
+        if done % 1_000 == 0 {
+            bar.set_position(done);
+        }
+    });
+    bar.finish_and_clear();
+    match outcome {
+        Err(found) => {
+            println!("{found}");
+            println!("again: pagestore-fuzz --flips {count} --seed {seed}");
+            ExitCode::FAILURE
+        }
+        Ok(flip::Flipped { flips, noticed, bytes, pages }) => {
+            println!(
+                "{flips} flips of {bytes} bytes, {noticed} noticed, {pages} pages read, none wrong (seed {seed})"
+            );
+            ExitCode::SUCCESS
+        }
+    }
 }
 
 fn parse(digits: &str) -> Option<Vec<u8>> {

@@ -3,6 +3,7 @@
 mod files;
 mod records;
 mod staged;
+mod tables;
 
 /// A decoder, or several that belong together.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,7 @@ pub fn targets() -> Vec<Target> {
         Target { name: "records", corpus: records::record_corpus, run: records::records },
         Target { name: "url", corpus: records::url_corpus, run: records::url },
         Target { name: "staged", corpus: staged::corpus, run: staged::staged },
+        Target { name: "tables", corpus: tables::corpus, run: tables::tables },
     ];
     all.extend(files::TARGETS);
     all

@@ -14,8 +14,38 @@ use super::section::open_packed;
 use super::types::{BodyAt, EntryKey, Location, SizeChange};
 use crate::types::{FileId, PageNo, Revision};
 
-/// Most raw bytes of a part of the tail that are accepted.
-const PART_MAX_RAW_BYTES: usize = 1 << 28;
+/// Most raw bytes of a part of the tail that are accepted, whatever else justifies more.
+const PART_MAX_RAW_BYTES: u64 = 1 << 28;
+/// A block of index entries or commits takes at least so many bytes: a checksum and two lengths.
+const MIN_BLOCK_BYTES: u64 = 16;
+/// Bytes of a count, and of any number, at most.
+const VARINT_BYTES: u64 = 10;
+
+/// Most raw bytes of each part of the tail, by what entry and footer say that there is: a part that is larger
+/// lies, and is not unpacked.
+struct Justified {
+    directory: u64,
+    filter: u64,
+    references: u64,
+    sizes: u64,
+}
+
+impl Justified {
+    fn by(entry: &FileEntry, footer: &Footer) -> Justified {
+        let of = |count: u64, bytes: u64| VARINT_BYTES.saturating_add(count.saturating_mul(bytes));
+        let blocks =
+            |range: &std::ops::Range<u64>| range.end.saturating_sub(range.start) / MIN_BLOCK_BYTES;
+        let index = of(blocks(&footer.index), 3 * VARINT_BYTES);
+        let commits = of(blocks(&footer.commits), 4 * VARINT_BYTES + 32);
+        Justified {
+            directory: index.saturating_add(commits),
+            // A page of its own in a bitmap of its own takes 22 bytes.
+            filter: of(footer.page_count, 32),
+            references: of(entry.refs.len() as u64, 16 + VARINT_BYTES),
+            sizes: of(entry.size_change_count, 3 * VARINT_BYTES),
+        }
+    }
+}
 
 /// What a reader holds of an open file: it says which block to fetch for a page.
 ///
@@ -49,29 +79,30 @@ impl FileTail {
         let published = entry.published.unwrap_or(Revision::ZERO);
         let footer = Footer::decode(entry, bytes)?;
         let parts = Parts { bytes, start: entry.tail_offset };
+        let justified = Justified::by(entry, &footer);
 
         let place = Place::new(Section::Directory, footer.directory.start);
-        let raw = parts.unpacked(&footer.directory, place)?;
+        let raw = parts.unpacked(&footer.directory, place, justified.directory)?;
         let (index, commits) = (footer.index.clone(), footer.commits.clone());
         let directory = Directory::decode(&raw, index, commits, published)
             .map_err(|why| place.malformed(why))?;
 
         let place = Place::new(Section::Filter, footer.filter.start);
-        let raw = parts.unpacked(&footer.filter, place)?;
+        let raw = parts.unpacked(&footer.filter, place, justified.filter)?;
         let pages = decode_filter(&raw).map_err(|why| place.malformed(why))?;
         if pages.len() != footer.page_count {
             return Err(place.broken("counts other pages than the footer"));
         }
 
         let place = Place::new(Section::References, footer.references.start);
-        let raw = parts.unpacked(&footer.references, place)?;
+        let raw = parts.unpacked(&footer.references, place, justified.references)?;
         let references = decode_references(&raw).map_err(|why| place.malformed(why))?;
         if !references.iter().copied().eq(entry.refs.iter().map(|file| (file.id, file.named_at))) {
             return Err(place.broken("names other files than the entry"));
         }
 
         let place = Place::new(Section::Sizes, footer.sizes.start);
-        let raw = parts.unpacked(&footer.sizes, place)?;
+        let raw = parts.unpacked(&footer.sizes, place, justified.sizes)?;
         let sizes = decode_sizes(&raw, published).map_err(|why| place.malformed(why))?;
 
         let commits = parts.slice(&footer.commits).unwrap_or_default();
@@ -207,8 +238,14 @@ impl Parts<'_> {
         (start <= end && end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
     }
 
-    fn unpacked(&self, range: &std::ops::Range<u64>, place: Place) -> Result<Vec<u8>, FileError> {
+    fn unpacked(
+        &self,
+        range: &std::ops::Range<u64>,
+        place: Place,
+        justified: u64,
+    ) -> Result<Vec<u8>, FileError> {
         let part = self.slice(range).ok_or(place.broken("lies outside the tail"))?;
-        open_packed(&part, place, PART_MAX_RAW_BYTES)
+        let most = usize::try_from(justified.min(PART_MAX_RAW_BYTES)).unwrap_or(usize::MAX);
+        open_packed(&part, place, most)
     }
 }

@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::footer::Footer;
+use super::section::Packer;
 use super::*;
 use crate::types::{
     CommitId, ContentHash, FileId, HashSecret, PageCount, PageNo, PageSize, Revision, SECRET_BYTES,
@@ -434,6 +436,40 @@ fn parts_that_lie_under_right_checksums_never_panic() {
                 _ => drop(directory::Directory::decode(&raw, 0..60, 60..90, Revision(1))),
             }
         }
+    }
+}
+
+/// A few bytes may stand for many: how many there can be, entry and footer say.
+#[test]
+fn a_part_of_a_tail_is_not_unpacked_to_more_than_there_can_be() {
+    let whole = Stored::new(small_file());
+    let tail_start = usize::try_from(whole.entry.tail_offset).unwrap();
+    let footer = Footer::decode(&whole.entry, &whole.bytes[tail_start..]).unwrap();
+    let at = |range: &std::ops::Range<u64>| {
+        usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()
+    };
+    let parts = [&footer.sizes, &footer.references, &footer.filter, &footer.directory];
+    for swollen in 0..parts.len() {
+        let mut bytes = whole.bytes[..at(parts[0]).start].to_vec();
+        let mut ranges = Vec::new();
+        for (index, part) in parts.iter().enumerate() {
+            let start = bytes.len() as u64;
+            if index == swollen {
+                bytes.extend(Packer::new().sealed(&vec![0; 1 << 20]));
+            } else {
+                bytes.extend_from_slice(&whole.bytes[at(part)]);
+            }
+            ranges.push(start..bytes.len() as u64);
+        }
+        let mut footer = footer.clone();
+        [footer.sizes, footer.references, footer.filter, footer.directory] =
+            ranges.try_into().unwrap();
+        bytes.extend(footer.encode());
+        let mut entry = whole.entry.clone();
+        entry.bytes = bytes.len() as u64;
+        entry.tail_checksum = xxhash_rust::xxh3::xxh3_64(&bytes[tail_start..]);
+        let error = Stored { entry, bytes: bytes.into() }.tail().unwrap_err();
+        assert!(error.to_string().contains("unpacks to more than it may"), "{swollen}: {error}");
     }
 }
 

@@ -259,6 +259,33 @@ pub(super) fn decode_bytes<'a>(name: &str, value: &'a [u8]) -> MetaResult<&'a [u
     read().map_err(|e| corrupt("sys", name.as_bytes(), e))
 }
 
+/// What the value under `key` of `table` says, written anew: the same bytes. For whoever feeds the decoders.
+///
+/// # Errors
+/// `Corrupt` for what no store has written; `Refused` for a table that there is not.
+#[doc(hidden)]
+pub fn read_and_write(table: &str, key: &[u8], value: &[u8]) -> MetaResult<Vec<u8>> {
+    match table {
+        "cur" => Ok(encode_current(key, &decode_current(key, value)?)),
+        "log" => {
+            let stamp = Stamp::decode(key)?;
+            Ok(encode_change(stamp, &decode_change(stamp, value)?))
+        }
+        "lease" => {
+            let lease = decode_lease_id(key)?;
+            Ok(encode_lease(lease, decode_lease(lease, value)?))
+        }
+        "sys" => {
+            let name = str::from_utf8(key).map_err(|why| corrupt(table, key, why))?;
+            if [SYS_BOOT, SYS_COMPACT_NEXT].contains(&name) {
+                return Ok(encode_bytes(name, decode_bytes(name, value)?));
+            }
+            Ok(encode_number(name, decode_number(name, value)?))
+        }
+        _ => Err(MetaError::Refused(format!("no such table: {table}"))),
+    }
+}
+
 /// The value of `key` in `table` is not what was written.
 pub(super) fn corrupt(table: &str, key: &[u8], why: impl std::fmt::Display) -> MetaError {
     MetaError::Corrupt(format!("{why} (embedded store, table {table}, key {})", key.escape_ascii()))

@@ -46,6 +46,7 @@ use crate::meta::{
 };
 use crate::types::Revision;
 
+pub use format::read_and_write;
 pub use metrics::EmbeddedMetrics;
 use queue::{Done, Job};
 use shared::Core;
