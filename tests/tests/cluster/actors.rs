@@ -20,8 +20,8 @@ use super::{
 const WORKER: &str = env!("CARGO_BIN_EXE_pagestore-test-worker");
 /// How soon the end of a process is noticed.
 const TICK: Duration = Duration::from_millis(10);
-/// Longest pause of a writer between two transactions.
-const PAUSE_MS: u64 = 40;
+/// Longest pause of a writer between two transactions, in a run with many blows and in a long one.
+const PAUSE_MS: [u64; 2] = [40, 10];
 /// A process's lease lives for 20 s.
 const BEYOND_ITS_LEASE: Duration = Duration::from_secs(24);
 
@@ -99,7 +99,7 @@ impl Troupe {
                     seed: seed.0,
                     commits: usize::MAX,
                     pages: super::PAGES,
-                    pause_ms: PAUSE_MS,
+                    pause_ms: PAUSE_MS[usize::from(plan.calm > 1)],
                     staged_budget_bytes: BUDGET,
                     meta_quota_bytes: QUOTA,
                     may_expire: plan.may_expire(),

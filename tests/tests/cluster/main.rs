@@ -10,7 +10,12 @@
 //! `./dev.sh chaos` runs both tests for long. `PAGESTORE_CHAOS_COMMITS` and `PAGESTORE_CHAOS_KILLS` say how
 //! long. What a run that fails leaves behind (journals, what every process and server printed) stays where
 //! the run says.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
 mod actors;
 mod servers;
