@@ -158,7 +158,7 @@ mod tests {
                 "grpc: received message larger than max (3 vs. 2)",
                 "Refused",
             ),
-            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", "NoSpace"),
+            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", "maybe NoSpace"),
             (Code::ResourceExhausted, "etcdserver: too many requests", "Unavailable"),
             (
                 Code::OutOfRange,
