@@ -179,9 +179,12 @@ impl FileEntry {
             ));
         }
         let mut cursor = Cursor::new(unsealed.body);
-        FileEntry::read(place, &mut cursor)
-            .and_then(|entry| cursor.finish().map(|()| entry.published_at(mod_revision)))
-            .map_err(|why| Error::corrupt(key(), why))
+        let read = || {
+            let entry = FileEntry::read(place, &mut cursor)?.published_at(mod_revision);
+            entry.check().map_err(|why| cursor.malformed(why))?;
+            cursor.finish().map(|()| entry)
+        };
+        read().map_err(|why| Error::corrupt(key(), why))
     }
 
     fn published_at(mut self, revision: Revision) -> FileEntry {
@@ -274,7 +277,6 @@ impl FileEntry {
                 page_count: body.varint()?,
             });
         }
-        entry.check().map_err(|why| body.malformed(why))?;
         Ok(entry)
     }
 

@@ -94,7 +94,9 @@ fn a_newer_version_and_nonsense_are_refused() {
     let late_tail = FileEntry { tail_offset: 1_000_001, ..entry() };
     let no_pages = FileEntry { page_count: 0, ..entry() };
     let backwards = FileEntry { oldest: Revision(42), ..entry() };
-    for bad in [late_tail, no_pages, backwards] {
+    // Revision 0 stands for that of the publication, which was 44.
+    let backwards_since = FileEntry { oldest: Revision::ZERO, newest: Revision(3), ..entry() };
+    for bad in [late_tail, no_pages, backwards, backwards_since] {
         let error = decode(bad.place(), &bad.encode(b"L")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().contains("entry of file 01010101"), "{error}");
