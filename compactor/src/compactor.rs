@@ -50,13 +50,25 @@ impl Compactor {
     pub fn start(self) -> Running {
         let (stop, told) = watch::channel(false);
         let env = self.tiers.env.clone();
-        let task = env.spawn(async move { self.run(None, &told).await });
+        let task = env.spawn(async move {
+            if let Err(error) = self.run(None, &told).await {
+                tracing::error!(%error, "nobody compacts the store any more");
+            }
+        });
         Running { stop, task }
     }
 
     /// Looks after all volumes, or those called `only`, until `stop` is set; then gives all claims back.
-    pub async fn run(&self, only: Option<&BTreeSet<VolumeName>>, stop: &watch::Receiver<bool>) {
-        store::run(&self.tiers, &self.options, only, stop).await;
+    ///
+    /// # Errors
+    /// `Invalid` when the store can no longer be followed, because its etcd was restored from a backup: it is
+    /// to be opened again. Nothing else ends it.
+    pub async fn run(
+        &self,
+        only: Option<&BTreeSet<VolumeName>>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<()> {
+        store::run(&self.tiers, &self.options, only, stop).await
     }
 
     /// Does what is due for a volume, until nothing is: with [`Effort::Thorough`] all that was staged when

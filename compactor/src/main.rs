@@ -81,7 +81,7 @@ async fn run(args: Args) -> Result<()> {
         return once(&store, &compactor, only.as_ref(), stop).await;
     }
     tracing::info!("compacting until told to stop");
-    compactor.run(only.as_ref(), &stop).await;
+    compactor.run(only.as_ref(), &stop).await?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -155,7 +155,10 @@ impl Plan {
                 }
             };
             let (stop, stopped) = tokio::sync::watch::channel(false);
-            Compactor::new(Tiers::from(&store), options).run(None, &stopped).await;
+            let compactor = Compactor::new(Tiers::from(&store), options);
+            if let Err(error) = compactor.run(None, &stopped).await {
+                own.site.model().violate(format!("a compactor ended: {error}"));
+            }
             drop(stop);
         });
         process

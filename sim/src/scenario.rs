@@ -449,9 +449,9 @@ impl Stage {
                         world.sleep(SETTLED).await;
                         stop.send_replace(true);
                     });
-                    compactor.run(None, &stopped).await;
+                    let outcome = compactor.run(None, &stopped).await;
                     drop(until);
-                    Ok(())
+                    outcome
                 }
             };
             // Whatever has happened to it: it may not have got through, and nothing else.

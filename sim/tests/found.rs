@@ -46,7 +46,7 @@ fn an_object_that_nobody_published_goes_though_its_volume_is_idle() {
         });
         let (_stop, stopped) = tokio::sync::watch::channel(false);
         let tiers = pagestore_compactor::Tiers::from(&store);
-        Compactor::new(tiers, CompactorOptions::default()).run(None, &stopped).await;
+        Compactor::new(tiers, CompactorOptions::default()).run(None, &stopped).await.unwrap();
     });
     let objects = || {
         let listed = site.bucket.objects().list(None).collect::<Vec<_>>();

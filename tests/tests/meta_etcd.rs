@@ -175,6 +175,34 @@ async fn a_full_etcd_is_out_of_space_and_still_read() {
 }
 
 #[tokio::test]
+async fn a_process_notices_that_etcd_was_restored_under_it_before_it_changes_anything() {
+    let mut server = EtcdServer::start();
+    let (store, idle) = (server.connect().await, server.connect().await);
+    store.txn(put("a", "1")).await.unwrap();
+    let backup = tempfile::NamedTempFile::new().unwrap();
+    server.save_snapshot(backup.path());
+    store.txn(put("a", "2")).await.unwrap();
+    let ended = watch(&idle).await;
+    server.restore_snapshot(backup.path());
+    end_of(ended).await;
+
+    let error = idle.txn(put("b", "1")).await.unwrap_err();
+    assert!(matches!(error, MetaError::Refused(_)), "{error:?}");
+    assert!(error.to_string().contains("restored from a backup"), "{error}");
+    let keys = KeyRange::key("\0");
+    for refused in [
+        store.range(RangeRequest::new(keys.clone())).await.unwrap_err(),
+        store.watch(keys.clone(), Revision(1)).await.map(drop).unwrap_err(),
+        store.lease_grant(PATIENCE).await.unwrap_err(),
+    ] {
+        assert!(matches!(refused, MetaError::Refused(_)), "{refused:?}");
+    }
+    // Whoever comes anew finds what was restored, and nothing else.
+    let fresh = server.connect().await;
+    assert_eq!(count(&fresh).await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn a_large_range_comes_whole() {
     let server = EtcdServer::start();
     let store = server.connect().await;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
-use pagestore::Result;
 use pagestore::internal::env::Task;
 use pagestore::internal::meta::records::{self, Record};
 use pagestore::internal::meta::{Event, KeyRange, KeyValue, Projection, RangeRequest};
 use pagestore::internal::mirror;
 use pagestore::internal::types::{VolumeId, VolumeName};
+use pagestore::{ErrorKind, Result};
 
 use super::{Stop, lookout, stopped};
 use crate::execute::erase::find_volumes;
@@ -22,34 +22,41 @@ use crate::tiers::Tiers;
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Looks after volumes until `stop` is set: all, or those called `only`.
+///
+/// # Errors
+/// `Invalid` when the store can no longer be followed, because its etcd was restored from a backup.
 pub(crate) async fn run(
     tiers: &Tiers,
     options: &CompactorOptions,
     only: Option<&BTreeSet<VolumeName>>,
     stop: &Stop,
-) {
+) -> Result<()> {
     let mut keeper = Keeper { tiers, options, only, stop, tasks: BTreeMap::new() };
     let mut pause = PAUSE.0;
-    loop {
+    let outcome = loop {
         tokio::select! {
             biased;
-            () = stopped(stop) => break,
+            () = stopped(stop) => break Ok(()),
             followed = keeper.follow() => match followed {
                 Ok(()) => pause = PAUSE.0,
+                Err(error) if error.kind() == ErrorKind::Invalid => break Err(error),
                 Err(error) => tracing::warn!(%error, "the list of volumes cannot be followed"),
             },
         }
         tokio::select! {
             biased;
-            () = stopped(stop) => break,
+            () = stopped(stop) => break Ok(()),
             () = tiers.env.sleep(tiers.env.jittered(pause)) => {}
         }
         pause = (pause * 2).min(PAUSE.1);
+    };
+    if outcome.is_ok() {
+        // Each gives its claim back before it ends.
+        for (_, task) in keeper.tasks {
+            task.join().await;
+        }
     }
-    // Each gives its claim back before it ends.
-    for (_, task) in keeper.tasks {
-        task.join().await;
-    }
+    outcome
 }
 
 struct Keeper<'a> {

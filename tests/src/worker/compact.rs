@@ -55,5 +55,5 @@ pub(super) async fn run(work: Compact) {
         flush_age: work.flush_age,
         ..CompactorOptions::default()
     };
-    Compactor::new(tiers(connected, env), options).run(None, &stopped).await;
+    Compactor::new(tiers(connected, env), options).run(None, &stopped).await.unwrap();
 }

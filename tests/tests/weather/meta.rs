@@ -293,3 +293,32 @@ async fn a_reader_that_etcds_history_left_behind_shows_what_is_right() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_runs_on_while_etcd_is_restored_from_a_backup_is_told_and_changes_nothing() {
+    let mut place = TestStore::files();
+    let volume = pages(&place, 4).await;
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let tiers = Tiers::from(&place.open().await);
+    let compacting = tokio::spawn(async move {
+        Compactor::new(tiers, CompactorOptions::default()).run(None, &stopped).await
+    });
+    let dir = TempDir::new().unwrap();
+    let backup = dir.path().join("backup");
+    place.etcd().unwrap().save_snapshot(&backup);
+    put(&volume, PageNo(1), &noise(1)).await.unwrap();
+    let begun = volume.begin().await.unwrap();
+    place.etcd().unwrap().restore_snapshot(&backup);
+    let restored_at = place.tiers().await.meta.status().await.unwrap().revision;
+
+    let mut late = begun;
+    late.write(PageNo(2), noise(2)).unwrap();
+    let error = in_time(late.commit()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("restored from a backup"), "{error}");
+    assert_eq!(in_time(volume.snapshot()).await.unwrap_err().kind(), ErrorKind::Invalid);
+    let ended = in_time(compacting).await.unwrap().unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::Invalid, "{ended}");
+    // Nothing was changed: revisions only count changes.
+    assert_eq!(place.tiers().await.meta.status().await.unwrap().revision, restored_at);
+}

@@ -2,18 +2,27 @@
 //!
 //! One member is talked to at a time, until it fails; then the next. A call is sent again only when
 //! that is harmless, or when the one before surely never left.
+//!
+//! After a failure somebody else may listen there: an etcd that was restored from a backup forgets
+//! revisions and gives them again, so what this process knows would be held against another history. No
+//! call with an effect is sent before the cluster's id is seen to be the one that was connected to. Whoever
+//! watches hears of a failure at once, long before an etcd is restored.
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions, KvClient, LeaseClient, MaintenanceClient, WatchClient};
+use etcd_client::proto::PbResponseHeader;
+use etcd_client::{
+    Client, ConnectOptions, GetOptions, KvClient, LeaseClient, MaintenanceClient, WatchClient,
+};
 use tokio::sync::OnceCell;
 
 use super::error::{Effect, decode_error, unavailable};
 use super::options::EtcdOptions;
+use super::response::malformed;
 use crate::env::Env;
 use crate::meta::{MetaError, MetaResult};
 
@@ -85,6 +94,10 @@ struct Member {
 pub(super) struct Members {
     members: Vec<Member>,
     current: AtomicUsize,
+    /// The cluster that was connected to.
+    cluster: OnceLock<u64>,
+    /// False after a failure, until the cluster is seen to be the same.
+    is_confirmed: AtomicBool,
     options: ConnectOptions,
     has_user: bool,
     timeout: Duration,
@@ -106,6 +119,8 @@ impl Members {
         Ok(Members {
             members,
             current: AtomicUsize::new(usize::try_from(start).unwrap_or(0)),
+            cluster: OnceLock::new(),
+            is_confirmed: AtomicBool::new(false),
             options: options.client_options().await?,
             has_user: options.user.is_some(),
             timeout: options.request_timeout,
@@ -115,7 +130,51 @@ impl Members {
 
     /// Runs `send` on the member in use within the time a call may take, and on others when it fails
     /// and `effect` allows.
+    ///
+    /// # Errors
+    /// `Refused` before it is sent when that would have an effect on another cluster.
     pub(super) async fn call<T, F>(
+        &self,
+        effect: Effect,
+        send: impl Fn(Arc<Connection>) -> F,
+    ) -> MetaResult<T>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        if effect == Effect::Once && !self.is_confirmed.load(Ordering::Relaxed) {
+            self.confirm().await?;
+        }
+        self.try_members(effect, send).await
+    }
+
+    /// Asks whose cluster it is.
+    pub(super) async fn confirm(&self) -> MetaResult<()> {
+        let answer = self
+            .try_members(Effect::Repeatable, |connection| async move {
+                let options = GetOptions::new().with_count_only();
+                connection.kv.clone().get("\0", Some(options)).await
+            })
+            .await?;
+        self.check(answer.0.header.as_ref())?;
+        self.is_confirmed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sees to it that an answer came from the cluster that was connected to.
+    pub(super) fn check(&self, header: Option<&PbResponseHeader>) -> MetaResult<()> {
+        let found = header.ok_or_else(|| malformed("response without a header"))?.cluster_id;
+        let own = *self.cluster.get_or_init(|| found);
+        if own == found {
+            return Ok(());
+        }
+        self.is_confirmed.store(false, Ordering::Relaxed);
+        Err(MetaError::Refused(format!(
+            "this etcd is not the one that this process connected to: it was restored from a backup, or rebuilt; open \
+             the store again (cluster {found:016x}, connected to {own:016x})"
+        )))
+    }
+
+    async fn try_members<T, F>(
         &self,
         effect: Effect,
         send: impl Fn(Arc<Connection>) -> F,
@@ -161,6 +220,7 @@ impl Members {
 
     /// Talks to the member after `index` from now on, unless that has been done already.
     pub(super) fn leave(&self, index: usize) {
+        self.is_confirmed.store(false, Ordering::Relaxed);
         let next = (index + 1) % self.members.len();
         // Losing the race means that another call has moved on.
         let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);

@@ -43,6 +43,7 @@ impl EtcdStore {
     /// Connects to a cluster, and checks that it answers and is of a release that will do.
     pub async fn connect(options: EtcdOptions, env: &Env) -> MetaResult<Arc<EtcdStore>> {
         let members = Arc::new(Members::new(&options, env).await?);
+        members.confirm().await?;
         let store = EtcdStore { members, owns_history: options.owns_history };
         check_version(&store.status().await?.version)?;
         Ok(Arc::new(store))
@@ -64,6 +65,7 @@ impl MetaStore for EtcdStore {
                 async move { connection.kv.clone().get(start, Some(options)).await }
             })
             .await?;
+        self.members.check(answer.0.header.as_ref())?;
         decode_range(answer.0)
     }
 
@@ -75,6 +77,7 @@ impl MetaStore for EtcdStore {
                 async move { connection.kv.clone().txn(encoded).await }
             })
             .await?;
+        self.members.check(answer.0.header.as_ref())?;
         // It happened, but who knows what.
         decode_txn(answer.0).map_err(|error| unavailable(error.to_string(), Effect::Once))
     }
@@ -142,6 +145,7 @@ impl MetaStore for EtcdStore {
             .await?
             .0;
         let header = answer.header.ok_or_else(|| malformed("status without a header"))?;
+        self.members.check(Some(&header))?;
         Ok(MetaStatus {
             revision: now,
             cluster_id: header.cluster_id,

@@ -42,6 +42,7 @@ pub(super) async fn watch(
     let registered = members
         .call(Effect::Repeatable, |connection| register(connection, start.clone(), options.clone()))
         .await?;
+    members.check(registered.created.header.as_ref())?;
     let watch = Watch {
         id: registered.created.watch_id,
         delivered: Revision(from.0 - 1),
