@@ -6,8 +6,9 @@ use pagestore::{Error, ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// How long the tiers may be unreachable before a process gives up.
-pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+/// How long the tiers may be unreachable before a process gives up: an OSD that was killed on a busy machine
+/// takes minutes to serve all it has.
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 /// Pause before trying again what a tier could not do.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use etcd_client::{
     AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, DeleteOptions, GetOptions,
 };
+use object_store::ObjectStoreExt as _;
 use pagestore_tests::harness::{EtcdCluster, RgwServer, Seed};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
@@ -131,6 +132,7 @@ impl Servers {
                 self.gateway.kill9();
                 tokio::time::sleep(lasts).await;
                 block_in_place(|| self.gateway.restart());
+                self.wait_for_objects().await;
                 self.tally.count("killed the gateway and its OSD");
             }
             Blow::StopGateway => {
@@ -158,6 +160,22 @@ impl Servers {
         nodes.iter().for_each(|node| self.etcd.nodes[*node].kill9());
         tokio::time::sleep(lasts).await;
         block_in_place(|| self.etcd.revive());
+    }
+
+    /// The gateway answers before what keeps the objects does.
+    async fn wait_for_objects(&self) {
+        let (begun, objects) = (Instant::now(), self.gateway.s3().store());
+        let probe = object_store::path::Path::from("probe-of-the-gateway");
+        loop {
+            let put = objects.put(&probe, "probe".into());
+            match tokio::time::timeout(Duration::from_secs(5), put).await {
+                Ok(Ok(_)) => return,
+                Ok(Err(error)) => eprintln!("the gateway: {error}"),
+                Err(_) => eprintln!("the gateway does not answer"),
+            }
+            assert!(begun.elapsed() < PATIENCE, "the gateway does not come back");
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Which node leads, once one does.
