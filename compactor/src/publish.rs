@@ -130,12 +130,34 @@ async fn read_published(claim: &Claim, edit: &Edit) -> Work<Option<Revision>> {
     Ok(found.kvs.first().map(|kv| kv.mod_revision))
 }
 
+/// The floor only rises, and to no more than was read; and nothing above the floor leaves level 0, where alone
+/// versions are compared by revision.
+fn check_edit(state: &VolumeState, edit: &Edit) -> Work<()> {
+    let floor = edit.floor.unwrap_or(state.floor.up_to);
+    let rises = state.floor.up_to <= floor && floor <= state.revision;
+    let sinks = edit.outputs.iter().find(|entry| entry.level > 0 && entry.newest > floor);
+    if rises && sinks.is_none() {
+        return Ok(());
+    }
+    Err(Interrupt::Failed(Error::new(
+        ErrorKind::Corrupt,
+        format!(
+            "a publication that breaks the levels was not made: floor {floor} after {}, at revision {}; \
+             in a deeper level and above the floor: {:?}",
+            state.floor.up_to,
+            state.revision,
+            sinks.map(|entry| entry.id)
+        ),
+    )))
+}
+
 fn build_publication(
     claim: &Claim,
     state: &VolumeState,
     upload: &Upload,
     edit: &Edit,
 ) -> Work<Txn> {
+    check_edit(state, edit)?;
     let keys = &claim.volume().keys;
     let mut compares = vec![
         claim.compare_job(upload.job),
@@ -241,6 +263,30 @@ mod tests {
     use crate::volume::Volume;
 
     #[tokio::test]
+    async fn the_floor_only_rises_and_nothing_above_it_sinks() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::seeded(1);
+        let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
+        let keys = StoreKeys::new("").volume(VolumeId(1));
+        let secret = HashSecret::new([1; SECRET_BYTES]);
+        let record = VolumeRecord::new(PageSize::DEFAULT, Keep::Nothing, 0, secret);
+        let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
+        meta.txn(create).await.unwrap();
+        let mut state = mirror::load(meta.as_ref(), &keys).await.unwrap();
+        state.revision = Revision(50);
+        state.floor.up_to = Revision(20);
+        let publish = |floor: Option<u64>, level, newest| {
+            let output = FileEntry { level, newest: Revision(newest), ..entry(1, 1, 0..=9) };
+            let floor = floor.map(Revision);
+            check_edit(&state, &Edit { outputs: vec![output], inputs: vec![], floor }).is_ok()
+        };
+        assert!(publish(Some(50), 0, 50) && publish(Some(20), 0, 20) && publish(None, 1, 20));
+        assert!(!publish(Some(19), 0, 19), "the floor goes back");
+        assert!(!publish(Some(51), 0, 50), "the floor is ahead of what was read");
+        assert!(!publish(None, 1, 21), "something unflushed sinks");
+    }
+
+    #[tokio::test]
     async fn who_lost_the_claim_publishes_nothing_though_all_else_is_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let env = Env::seeded(1);
@@ -256,9 +302,10 @@ mod tests {
         );
         let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
         meta.txn(create).await.unwrap();
-        let listed = entry(1, 1, 0..=9);
+        let listed = FileEntry { newest: Revision(1), oldest: Revision(1), ..entry(1, 1, 0..=9) };
         let key = keys.file(listed.place());
-        let then = vec![Op::put(key.clone(), listed.encode(keys.suffix(&key)))];
+        let floor = Floor { up_to: listed.newest }.put(&keys, keys.floor());
+        let then = vec![Op::put(key.clone(), listed.encode(keys.suffix(&key))), floor];
         meta.txn(Txn { then, ..Txn::default() }).await.unwrap();
         let state = mirror::load(meta.as_ref(), &keys).await.unwrap();
         let moves = || Edit {

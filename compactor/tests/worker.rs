@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::{Model, PAGE_BYTES, Random, World};
 use pagestore::internal::blob::ObjectName;
-use pagestore::internal::meta::KeyRange;
+use pagestore::internal::meta::records::{Job, Record};
+use pagestore::internal::meta::{KeyRange, Txn};
 use pagestore::internal::mirror;
 use pagestore::{ErrorKind, Keep, PageNo, Revision, Volume};
 use pagestore_compactor::{Compactor, CompactorOptions, Effort, Running};
@@ -244,4 +245,23 @@ async fn a_thorough_compaction_ends_while_others_write() {
     writer.abort();
     let state = mirror::load(world.meta.as_ref(), &keys).await.unwrap();
     assert!(state.floor.up_to >= before, "all of before is flushed");
+}
+
+#[tokio::test]
+async fn nothing_is_removed_that_is_not_in_files_whatever_a_job_says() {
+    let world = World::new(27);
+    let volume = world.create(Keep::Forever).await;
+    let keys = world.keys(&volume);
+    let (mut model, mut random) = (Model::default(), Random::new(27));
+    model.write(&volume, &mut random, 5).await;
+    // As nobody of ours writes it down: nothing has been flushed yet.
+    let job = Job::Remove { up_to: volume.snapshot().await.unwrap().revision() };
+    let then = vec![job.put(&keys, keys.job())];
+    world.meta.txn(Txn { then, ..Txn::default() }).await.unwrap();
+    let staged = world.count(keys.all_staged()).await;
+    let error = world.compactor().compact(volume.id(), Effort::Usual).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains("was not removed"), "{error}");
+    assert_eq!(world.count(keys.all_staged()).await, staged);
+    model.check_from(&world.open().await, Revision::ZERO).await;
 }

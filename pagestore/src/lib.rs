@@ -65,6 +65,25 @@
 //! Safety never rests on a clock. Leases decide only how long something is kept for a process that may be
 //! dead; what comes later compares.
 //!
+//! # What is checked always
+//!
+//! In every build, where it could break, at the cost of a comparison or two. A check that fails stops what
+//! would have broken the promise, with an error wherever it is not our own code alone that is to blame.
+//!
+//! | | where | if not |
+//! | --- | --- | --- |
+//! | a commit is newer than what it was made on | the answer of the meta tier | `Corrupt`: the meta tier went back |
+//! | revision, newest commit, floor and oldest readable revision of a volume never go back | every step of the mirror, and when it is loaded anew | `Corrupt`; the volume is not followed any further |
+//! | a snapshot reads nothing newer than itself, and only what is kept | every read | `Expired`; an assertion for our own mistakes |
+//! | content is what its hash says, a page is of the volume's size | wherever bytes come in | `Corrupt`, with the place |
+//! | no file is listed twice; below level 0 the files of a level do not overlap | every edit of the list | `Corrupt` |
+//! | an entry's revisions, counts and ranges hold together | when it is read | `Corrupt` |
+//! | a commit fits one transaction, and a group is bounded | before it is sent | `Invalid`, an assertion |
+//! | the floor only rises, to no more than was read; nothing above it leaves level 0 | every publication | it is refused |
+//! | what is no longer kept does not come back | every raise of the oldest revision | it is refused |
+//! | what is staged goes only when it is in files | every removal, whatever the job that it goes on with says | it is refused |
+//! | versions go into a file in order, each once; a page of zeros is stored nowhere | the writer of files | an assertion: our own mistake |
+//!
 //! # Modules and their walls
 //!
 //! A test (`tests/tests/walls.rs`) reads the imports and holds these.

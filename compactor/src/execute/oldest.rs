@@ -4,6 +4,7 @@ use pagestore::internal::meta::records::{Oldest, Record, decode_pin, encode_pin}
 use pagestore::internal::meta::{Compare, CompareOp, Target};
 use pagestore::internal::mirror::{self, At};
 use pagestore::internal::types::Revision;
+use pagestore::{Error, ErrorKind};
 
 use crate::claim::Claim;
 use crate::interrupt::{Interrupt, Work};
@@ -20,6 +21,12 @@ pub(crate) async fn read_oldest_pin(volume: &Volume) -> Work<Revision> {
 /// Puts `to` in the place of `from`, unless a session holds something older by now; returns the
 /// revision at which it was put. Whatever leaves versions out reads points and holds after that.
 pub(crate) async fn raise(claim: &Claim, from: &At<Oldest>, to: Oldest) -> Work<Revision> {
+    if to.readable < from.record.readable || to.log_from < from.record.log_from {
+        return Err(Interrupt::Failed(Error::new(
+            ErrorKind::Corrupt,
+            format!("what is no longer kept does not come back: {to:?} after {:?}", from.record),
+        )));
+    }
     let keys = &claim.volume().keys;
     let mut compares = vec![Compare::modified(keys.oldest(), from.modified)];
     if let Some(below) = to.readable.0.checked_sub(1) {

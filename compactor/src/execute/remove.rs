@@ -10,10 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use bytes::Bytes;
 
 use pagestore::internal::meta::keys::VolumeKeys;
-use pagestore::internal::meta::records::{ChangelogEntry, Commit, Record};
-use pagestore::internal::meta::{Compare, KeyRange, MAX_TXN_OPS, Op, OpResponse, Txn};
+use pagestore::internal::meta::records::{ChangelogEntry, Commit, Floor, Record};
+use pagestore::internal::meta::{
+    Compare, KeyRange, MAX_TXN_OPS, Op, OpResponse, RangeRequest, Txn,
+};
 use pagestore::internal::mirror;
 use pagestore::internal::types::{ContentHash, PageNo, Revision};
+use pagestore::{Error, ErrorKind};
 
 use crate::claim::Claim;
 use crate::interrupt::{Interrupt, Work};
@@ -89,6 +92,7 @@ pub(crate) struct Removed {
 
 /// Removes everything up to `up_to`, which must be at or below the floor.
 pub(crate) async fn remove(claim: &Claim, up_to: Revision) -> Work<Removed> {
+    check_flushed(claim, up_to).await?;
     let mut changelog = read_changelog(claim, up_to).await?;
     let entries = std::mem::take(&mut changelog.entries);
     let page_count = changelog.flushed.len() as u64;
@@ -107,6 +111,24 @@ pub(crate) async fn remove(claim: &Claim, up_to: Revision) -> Work<Removed> {
     remove_entries(claim, entries).await?;
     let hot_count = hot.map_or(0, |hot| hot.len() as u64);
     Ok(Removed { page_count: page_count - hot_count, hot_count })
+}
+
+/// Nothing goes that is not in files: what is to be removed was written down by another process, maybe.
+async fn check_flushed(claim: &Claim, up_to: Revision) -> Work<()> {
+    let volume = claim.volume();
+    let request = RangeRequest::new(KeyRange::key(volume.keys.floor()));
+    let found = volume.meta.range(request).await?;
+    let floor = match found.kvs.first() {
+        Some(kv) => Floor::of(&volume.keys, kv)?.up_to,
+        None => Revision::ZERO,
+    };
+    if up_to <= floor {
+        return Ok(());
+    }
+    Err(Interrupt::Failed(Error::new(
+        ErrorKind::Corrupt,
+        format!("what is staged up to {up_to} was not removed: only {floor} is in files"),
+    )))
 }
 
 async fn read_changelog(claim: &Claim, up_to: Revision) -> Work<Changelog> {

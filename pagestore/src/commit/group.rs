@@ -58,12 +58,24 @@ impl Refusal {
 /// What a sent commit came to, of the answer to its (nested or outer) transaction.
 pub(super) fn answer_of(part: &CommitPart, revision: Revision, response: &TxnResponse) -> Answer {
     if response.succeeded {
-        return Answer::Committed(revision);
+        return committed(part.commit.base, revision);
     }
     match Refusal::of(part, &response.responses) {
         Ok(refusal) => Answer::Refused(refusal),
         Err(error) => Answer::Failed(error.kind(), error.to_string()),
     }
+}
+
+/// A commit is newer than what it was made on: nobody who reads in the order of revisions would ever see one
+/// that is not.
+fn committed(base: Revision, revision: Revision) -> Answer {
+    if revision > base {
+        return Answer::Committed(revision);
+    }
+    let message = format!(
+        "the meta tier gave a commit on revision {base} the revision {revision}: it went back"
+    );
+    Answer::Failed(ErrorKind::Corrupt, message)
 }
 
 /// What a failed request means for every commit in it.
@@ -230,4 +242,18 @@ fn take_group(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
         }
     }
     group
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_older_than_its_base_is_no_commit() {
+        assert_eq!(committed(Revision(5), Revision(6)), Answer::Committed(Revision(6)));
+        for revision in [4, 5] {
+            let answer = committed(Revision(5), Revision(revision));
+            assert!(matches!(answer, Answer::Failed(ErrorKind::Corrupt, _)), "{answer:?}");
+        }
+    }
 }

@@ -269,3 +269,21 @@ async fn a_published_file_of_a_deleted_volume_is_left_to_the_eraser() {
     super::bulk::give_up(volume.core(), files[0]).await;
     assert_eq!(place.objects(&volume).await, 1);
 }
+
+#[tokio::test]
+async fn a_volume_that_goes_back_is_not_followed() {
+    let place = Place::new();
+    let volume = place.create().await;
+    resize(&volume, 10).await;
+    let keys = keys(&volume);
+    let put = async |up_to: Revision| {
+        let then = vec![Floor { up_to }.put(&keys, keys.floor())];
+        place.meta.txn(Txn { then, ..Txn::default() }).await.unwrap().revision
+    };
+    let flushed = volume.snapshot().await.unwrap().revision();
+    put(flushed).await;
+    let back = put(Revision(flushed.0 - 1)).await;
+    let error = volume.snapshot_since(back).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains("its floor went back"), "{error}");
+}

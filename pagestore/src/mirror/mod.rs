@@ -210,6 +210,7 @@ impl Watcher {
     async fn reload(&self) -> Result<()> {
         let before = self.latest.borrow().state.clone();
         let state = Arc::new(load::reload(self.meta.as_ref(), &self.keys, &before).await?);
+        before.check_successor(&self.keys, &state)?;
         self.latest.send_modify(|latest| latest.state = state);
         Ok(())
     }

@@ -170,10 +170,41 @@ impl VolumeState {
             next.levels = next.levels.apply(&files)?;
         }
         next.revision = batch.revision;
+        self.check_successor(keys, &next)?;
         if next.floor != self.floor {
             next.drop_flushed();
         }
         Ok(next)
+    }
+
+    /// That what only goes forward has: a meta tier that went back (it was restored under a running process, or
+    /// somebody put an old value) would show other bytes for revisions that were read before.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn check_successor(&self, keys: &VolumeKeys, next: &VolumeState) -> Result<()> {
+        if next.deleted {
+            // What is left of it goes, in no order.
+            return Ok(());
+        }
+        let (floors, oldest) = ([self, next].map(|state| state.floor.up_to), [self, next]);
+        let oldest = oldest.map(|state| state.oldest.record.readable);
+        let went_back = [
+            ("revision", [self.revision, next.revision]),
+            ("newest commit", [self.head, next.head]),
+            ("floor", floors),
+            ("oldest readable revision", oldest),
+        ];
+        match went_back.into_iter().find(|(_, [before, after])| before > after) {
+            None => Ok(()),
+            Some((what, [before, after])) => Err(Error::corrupt(
+                format!("volume {}", keys.id()),
+                format!(
+                    "its {what} went back from {before} to {after}; was the meta tier restored from a backup \
+                     while this process ran? open the store anew"
+                ),
+            )),
+        }
     }
 
     /// What the volume shows now.
