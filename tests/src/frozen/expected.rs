@@ -1,7 +1,7 @@
 //! What the volumes of a frozen store show, at every readable revision.
 //!
 //! The text has a line for each: the volume's name, the revision, and for each page the number of its content
-//! in the file `contents`, where contents of [`PAGE_BYTES`](super::PAGE_BYTES) bytes follow one another. Number
+//! in the file `contents`, where contents of [`PAGE_BYTES`] bytes follow one another. Number
 //! 0 is a page of zeros.
 
 use std::collections::HashMap;
