@@ -119,7 +119,7 @@ async fn read_truncations(
 }
 
 /// What the deltas above the floor are against.
-fn unflushed_bases(state: &VolumeState) -> HashSet<ContentHash> {
+pub(crate) fn unflushed_bases(state: &VolumeState) -> HashSet<ContentHash> {
     let changes = state.unflushed().flat_map(|(_, commit)| &commit.pages);
     changes.filter_map(|change| change.staged?.base).collect()
 }

@@ -79,6 +79,8 @@ pub struct Files<'a> {
     pub log_from: Revision,
     /// How many older revisions are readable too.
     pub point_count: usize,
+    /// How many versions staged deltas need, whether they can be read or not.
+    pub base_count: usize,
 }
 
 /// Why a merge is due.
@@ -322,8 +324,8 @@ impl<'a> View<'a> {
         let files = self.files;
         let kept_a_page = files.point_count as u64 + 2;
         let is_expired = |file: &&&FileEntry| {
-            let versions = file.newest <= files.oldest
-                && file.version_count > file.page_count.saturating_mul(kept_a_page);
+            let kept = file.page_count.saturating_mul(kept_a_page) + files.base_count as u64;
+            let versions = file.newest <= files.oldest && file.version_count > kept;
             let commits =
                 file.is_pageless() && file.commit_count > 0 && file.newest <= files.log_from;
             file.level > 0 && (versions || commits)

@@ -33,6 +33,7 @@ fn quiet() -> Situation<'static> {
             oldest: Revision(5),
             log_from: Revision(1),
             point_count: 0,
+            base_count: 0,
         },
         level_lists: vec![],
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pagestore::Result;
+use pagestore::internal::file::FileEntry;
 use pagestore::internal::meta::records::{Job, Oldest};
 use pagestore::internal::mirror::{Mirror, VolumeState};
 use pagestore::internal::types::{Keep, Revision};
@@ -12,6 +13,7 @@ use crate::execute::bodies::OpenFiles;
 use crate::execute::delete::{delete, read_level_lists};
 use crate::execute::discard::discard;
 use crate::execute::holds::read_points;
+use crate::execute::merge::unflushed_bases;
 use crate::execute::oldest::{raise, read_oldest_pin};
 use crate::execute::{flush, merge, remove};
 use crate::interrupt::{Interrupt, Work};
@@ -318,6 +320,10 @@ impl Gathered {
             bytes: dropped.record.bytes,
             body_count: dropped.record.body_count,
         });
+        let listed: Vec<&FileEntry> = state.levels.files().map(AsRef::as_ref).collect();
+        // Only where there is more than one version of a page it matters.
+        let has_old =
+            listed.iter().any(|file| file.level > 0 && file.version_count > file.page_count);
         Situation {
             effort: self.effort,
             flush_to: self.flush_to,
@@ -328,13 +334,14 @@ impl Gathered {
             oldest: state.oldest.record,
             allowed: self.allowed,
             files: Files {
-                listed: state.levels.files().map(AsRef::as_ref).collect(),
+                listed,
                 dropped: dropped.collect(),
                 page_size: state.record.page_size,
                 floor: state.floor.up_to,
                 oldest: state.oldest.record.readable,
                 log_from: state.oldest.record.log_from,
                 point_count: self.point_count,
+                base_count: if has_old { unflushed_bases(state).len() } else { 0 },
             },
             level_lists: self.level_lists.clone(),
         }

@@ -10,6 +10,7 @@ fn choose_with(files: &[FileEntry], floor: u64, effort: Effort) -> Option<Choice
         oldest: Revision(5),
         log_from: Revision(5),
         point_count: 0,
+        base_count: 0,
     };
     decide_merge(&files, effort)
 }
@@ -179,6 +180,7 @@ fn a_nearly_dead_object_is_evacuated_file_by_file() {
         oldest: Revision(5),
         log_from: Revision(5),
         point_count: 0,
+        base_count: 0,
     };
     let merge = merge(decide_merge(&files, Effort::Usual));
     assert_eq!((merge.reason, merge.level, inputs(&merge)), (Reason::Garbage, 2, vec![2]));
@@ -210,4 +212,26 @@ fn a_file_over_very_many_is_cut_into_few_pieces() {
     let split = merge(choose(&files));
     assert_eq!((split.reason, split.inputs.len(), split.level), (Reason::LevelFull(1), 1, 1));
     assert!((2..=MAX_SPLIT).contains(&split.cuts.len()), "{} cuts", split.cuts.len());
+}
+
+#[test]
+fn what_staged_deltas_need_is_not_merged_again_and_again() {
+    let file = FileEntry { page_count: 10, ..with_versions(entry(1, 1, 0..=9), 40) };
+    let choose = |base_count| {
+        let files = Files {
+            listed: vec![&file],
+            dropped: vec![],
+            page_size: PageSize::DEFAULT,
+            floor: Revision(99),
+            oldest: Revision(99),
+            log_from: Revision(5),
+            point_count: 0,
+            base_count,
+        };
+        decide_merge(&files, Effort::Usual)
+    };
+    // Two versions of each of the ten pages may have to be kept anyway.
+    assert_eq!(merge(choose(0)).reason, Reason::Expired);
+    assert_eq!(merge(choose(19)).reason, Reason::Expired);
+    assert_eq!(choose(20), None);
 }
