@@ -203,6 +203,21 @@ async fn a_process_notices_that_etcd_was_restored_under_it_before_it_changes_any
 }
 
 #[tokio::test]
+async fn a_transaction_that_a_restored_etcd_got_may_have_been_applied() {
+    let mut server = EtcdServer::start();
+    // Watches nothing, and so hears of no failure before.
+    let store = server.connect().await;
+    store.txn(put("a", "1")).await.unwrap();
+    let backup = tempfile::NamedTempFile::new().unwrap();
+    server.save_snapshot(backup.path());
+    server.restore_snapshot(backup.path());
+    let error = store.txn(put("b", "1")).await.unwrap_err();
+    assert!(error.maybe_applied(), "{error:?}");
+    let error = store.txn(put("c", "1")).await.unwrap_err();
+    assert!(matches!(error, MetaError::Refused(_)), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_large_range_comes_whole() {
     let server = EtcdServer::start();
     let store = server.connect().await;

@@ -77,9 +77,11 @@ impl MetaStore for EtcdStore {
                 async move { connection.kv.clone().txn(encoded).await }
             })
             .await?;
-        self.members.check(answer.0.header.as_ref())?;
-        // It happened, but who knows what.
-        decode_txn(answer.0).map_err(|error| unavailable(error.to_string(), Effect::Once))
+        // It happened, but who knows what, or where.
+        let checked = self.members.check(answer.0.header.as_ref());
+        checked
+            .and_then(|()| decode_txn(answer.0))
+            .map_err(|error| unavailable(error.to_string(), Effect::Once))
     }
 
     async fn watch(&self, keys: KeyRange, from: Revision) -> MetaResult<WatchStream> {
