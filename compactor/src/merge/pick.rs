@@ -322,10 +322,9 @@ impl<'a> View<'a> {
     /// A file of which most can no longer be read, by what its entry says alone.
     fn expired(&self) -> Option<Choice> {
         let files = self.files;
-        let kept_a_page = files.point_count as u64 + 2;
         let is_expired = |file: &&&FileEntry| {
-            let kept = file.page_count.saturating_mul(kept_a_page) + files.base_count as u64;
-            let versions = file.newest <= files.oldest && file.version_count > kept;
+            let versions = file.newest <= files.oldest
+                && surplus(file, files.point_count) > files.base_count as u64;
             let commits =
                 file.is_pageless() && file.commit_count > 0 && file.newest <= files.log_from;
             file.level > 0 && (versions || commits)
@@ -372,6 +371,12 @@ fn overlap(left: &FileEntry, right: &FileEntry) -> bool {
         && !right.is_pageless()
         && left.first <= right.last
         && right.first <= left.last
+}
+
+/// Versions that `file` lists beyond those that so many named revisions and the present can need.
+pub(crate) fn surplus(file: &FileEntry, point_count: usize) -> u64 {
+    let kept_a_page = point_count as u64 + 2;
+    file.version_count.saturating_sub(file.page_count.saturating_mul(kept_a_page))
 }
 
 fn versions(files: &[&FileEntry]) -> u64 {

@@ -18,7 +18,7 @@ use crate::execute::oldest::{raise, read_oldest_pin};
 use crate::execute::{flush, merge, remove};
 use crate::interrupt::{Interrupt, Work};
 use crate::merge::bodies::DroppedBodies;
-use crate::merge::pick::{Effort, Files};
+use crate::merge::pick::{Effort, Files, surplus};
 use crate::options::CompactorOptions;
 use crate::plan::oldest::{Holders, LOG_KEEP, decide_oldest};
 use crate::plan::{self, Action, FlushLimits, Goal, Situation, Staged, Step};
@@ -321,9 +321,8 @@ impl Gathered {
             body_count: dropped.record.body_count,
         });
         let listed: Vec<&FileEntry> = state.levels.files().map(AsRef::as_ref).collect();
-        // Only where there is more than one version of a page it matters.
-        let has_old =
-            listed.iter().any(|file| file.level > 0 && file.version_count > file.page_count);
+        // Counting the bases takes a look at all that is staged; mostly nothing depends on it.
+        let has_surplus = listed.iter().any(|file| surplus(file, self.point_count) > 0);
         Situation {
             effort: self.effort,
             flush_to: self.flush_to,
@@ -341,7 +340,7 @@ impl Gathered {
                 oldest: state.oldest.record.readable,
                 log_from: state.oldest.record.log_from,
                 point_count: self.point_count,
-                base_count: if has_old { unflushed_bases(state).len() } else { 0 },
+                base_count: if has_surplus { unflushed_bases(state).len() } else { 0 },
             },
             level_lists: self.level_lists.clone(),
         }
