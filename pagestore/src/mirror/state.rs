@@ -187,17 +187,16 @@ impl VolumeState {
             // What is left of it goes, in no order.
             return Ok(());
         }
-        let (floors, oldest) = ([self, next].map(|state| state.floor.up_to), [self, next]);
-        let oldest = oldest.map(|state| state.oldest.record.readable);
-        let went_back = [
-            ("revision", [self.revision, next.revision]),
-            ("newest commit", [self.head, next.head]),
-            ("floor", floors),
-            ("oldest readable revision", oldest),
+        let (oldest, next_oldest) = (self.oldest.record.readable, next.oldest.record.readable);
+        let forward_only = [
+            ("revision", self.revision, next.revision),
+            ("newest commit", self.head, next.head),
+            ("floor", self.floor.up_to, next.floor.up_to),
+            ("oldest readable revision", oldest, next_oldest),
         ];
-        match went_back.into_iter().find(|(_, [before, after])| before > after) {
+        match forward_only.into_iter().find(|(_, before, after)| before > after) {
             None => Ok(()),
-            Some((what, [before, after])) => Err(Error::corrupt(
+            Some((what, before, after)) => Err(Error::corrupt(
                 format!("volume {}", keys.id()),
                 format!(
                     "its {what} went back from {before} to {after}; was the meta tier restored from a backup \
@@ -345,11 +344,11 @@ impl VolumeState {
     }
 }
 
-/// The first key of the changelog after `revision`.
 fn find_metadata<'a>(keys: &VolumeKeys, kvs: &'a [KeyValue]) -> Option<&'a KeyValue> {
     kvs.iter().find(|kv| keys.parse_watched(&kv.key) == Some(WatchedKey::Metadata))
 }
 
+/// The first key of the changelog after `revision`.
 fn after(revision: Revision) -> (Revision, CommitId) {
     (revision.next(), CommitId::from_bytes([0; 16]))
 }
