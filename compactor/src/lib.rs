@@ -37,6 +37,8 @@ mod options;
 pub mod plan;
 mod progress;
 mod publish;
+#[cfg(test)]
+mod testing;
 mod tiers;
 mod timeline;
 mod volume;

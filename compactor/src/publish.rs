@@ -244,35 +244,16 @@ fn nest(compares: usize, ops: Vec<Op>) -> Work<Vec<Op>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use object_store::memory::InMemory;
-
-    use pagestore::Env;
-    use pagestore::internal::blob::BlobStore;
-    use pagestore::internal::meta::MetaStore;
-    use pagestore::internal::meta::embedded::EmbeddedStore;
-    use pagestore::internal::meta::keys::StoreKeys;
-    use pagestore::internal::meta::records::VolumeRecord;
-    use pagestore::internal::meta::txn;
     use pagestore::internal::mirror;
-    use pagestore::internal::types::{HashSecret, Keep, PageSize, SECRET_BYTES, VolumeId};
 
     use super::*;
     use crate::merge::testing::entry;
-    use crate::volume::Volume;
+    use crate::testing::new_volume;
 
     #[tokio::test]
     async fn the_floor_only_rises_and_nothing_above_it_sinks() {
-        let dir = tempfile::tempdir().unwrap();
-        let env = Env::seeded(1);
-        let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
-        let keys = StoreKeys::new("").volume(VolumeId(1));
-        let secret = HashSecret::new([1; SECRET_BYTES]);
-        let record = VolumeRecord::new(PageSize::DEFAULT, Keep::Nothing, 0, secret);
-        let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
-        meta.txn(create).await.unwrap();
-        let mut state = mirror::load(meta.as_ref(), &keys).await.unwrap();
+        let (_dir, volume, _) = new_volume().await;
+        let mut state = mirror::load(volume.meta.as_ref(), &volume.keys).await.unwrap();
         state.revision = Revision(50);
         state.floor.up_to = Revision(20);
         let publish = |floor: Option<u64>, level, newest| {
@@ -288,26 +269,14 @@ mod tests {
 
     #[tokio::test]
     async fn who_lost_the_claim_publishes_nothing_though_all_else_is_as_it_was() {
-        let dir = tempfile::tempdir().unwrap();
-        let env = Env::seeded(1);
-        let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
-        let blobs = BlobStore::new(Arc::new(InMemory::new()), "memory:", env.clone());
-        let keys = StoreKeys::new("").volume(VolumeId(1));
-        let volume = Volume { meta: meta.clone(), blobs, env, keys: keys.clone() };
-        let record = VolumeRecord::new(
-            PageSize::DEFAULT,
-            Keep::Nothing,
-            0,
-            HashSecret::new([1; SECRET_BYTES]),
-        );
-        let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
-        meta.txn(create).await.unwrap();
+        let (_dir, volume, _) = new_volume().await;
+        let (meta, keys) = (&volume.meta, &volume.keys);
         let listed = FileEntry { newest: Revision(1), oldest: Revision(1), ..entry(1, 1, 0..=9) };
         let key = keys.file(listed.place());
-        let floor = Floor { up_to: listed.newest }.put(&keys, keys.floor());
+        let floor = Floor { up_to: listed.newest }.put(keys, keys.floor());
         let then = vec![Op::put(key.clone(), listed.encode(keys.suffix(&key))), floor];
         meta.txn(Txn { then, ..Txn::default() }).await.unwrap();
-        let state = mirror::load(meta.as_ref(), &keys).await.unwrap();
+        let state = mirror::load(meta.as_ref(), keys).await.unwrap();
         let moves = || Edit {
             outputs: vec![FileEntry { level: 2, ..listed.clone() }],
             inputs: vec![listed.place()],
@@ -321,13 +290,13 @@ mod tests {
         let held = Claim::take(&volume, "held").await.unwrap().unwrap();
         let refused = upload.publish(&lost, &state, moves()).await;
         assert!(matches!(refused, Err(Interrupt::ClaimLost)), "{refused:?}");
-        let now = mirror::load(meta.as_ref(), &keys).await.unwrap();
+        let now = mirror::load(meta.as_ref(), keys).await.unwrap();
         assert_eq!(now.levels.files().map(|file| file.level).collect::<Vec<_>>(), [1]);
 
         held.end().await.unwrap();
         let upload = Upload::begin(&held, state.revision).await.unwrap();
         upload.publish(&held, &state, moves()).await.unwrap();
-        let now = mirror::load(meta.as_ref(), &keys).await.unwrap();
+        let now = mirror::load(meta.as_ref(), keys).await.unwrap();
         assert_eq!(now.levels.files().map(|file| file.level).collect::<Vec<_>>(), [2]);
     }
 

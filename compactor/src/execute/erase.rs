@@ -125,37 +125,17 @@ async fn erase_keys(claim: &Claim, range: KeyRange) -> Work<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use object_store::memory::InMemory;
-
-    use pagestore::Env;
-    use pagestore::internal::blob::{BlobStore, ObjectName};
-    use pagestore::internal::meta::embedded::EmbeddedStore;
-    use pagestore::internal::meta::records::VolumeRecord;
+    use pagestore::internal::blob::ObjectName;
     use pagestore::internal::meta::txn;
-    use pagestore::internal::types::{
-        FileId, HashSecret, Keep, PageSize, Revision, SECRET_BYTES, VolumeId,
-    };
+    use pagestore::internal::types::{FileId, Revision};
 
     use super::*;
+    use crate::testing::{NAME, new_volume};
 
     #[tokio::test]
     async fn only_a_deleted_volume_is_erased() {
-        let dir = tempfile::tempdir().unwrap();
-        let env = Env::seeded(1);
-        let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
-        let blobs = BlobStore::new(Arc::new(InMemory::new()), "memory:", env.clone());
-        let keys = StoreKeys::new("").volume(VolumeId(1));
-        let volume = Volume { meta: meta.clone(), blobs, env, keys: keys.clone() };
-        let record = VolumeRecord::new(
-            PageSize::DEFAULT,
-            Keep::Nothing,
-            0,
-            HashSecret::new([1; SECRET_BYTES]),
-        );
-        let created = meta.txn(txn::create_volume("nv".into(), "id".into(), &keys, &record));
-        let created = created.await.unwrap().revision;
+        let (_dir, volume, created) = new_volume().await;
+        let (meta, keys) = (&volume.meta, &volume.keys);
         let file = FileId::from_bytes([9; 16]);
         let name = ObjectName { volume: keys.id(), named_at: Revision(1), file };
         volume.blobs.put_create(&name, vec!["object".into()]).await.unwrap();
@@ -164,7 +144,7 @@ mod tests {
         assert!(matches!(erase(claim).await, Err(Interrupt::Overtaken)));
         assert_eq!(volume.blobs.head(&name).await.unwrap(), 6);
 
-        meta.txn(txn::delete_volume("nv".into(), &keys, created)).await.unwrap();
+        meta.txn(txn::delete_volume(NAME.into(), keys, created)).await.unwrap();
         let claim = Claim::take(&volume, "test").await.unwrap().unwrap();
         assert_eq!(erase(claim).await.unwrap(), Erased::All);
         assert!(volume.blobs.head(&name).await.is_err());

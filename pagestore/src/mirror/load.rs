@@ -90,27 +90,20 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::meta::embedded::EmbeddedStore;
     use crate::meta::keys::StoreKeys;
-    use crate::meta::records::VolumeRecord;
     use crate::meta::txn;
-    use crate::types::{HashSecret, Keep, PageSize, SECRET_BYTES, VolumeId};
+    use crate::mirror::testing::{NAME, create_volume};
+    use crate::types::VolumeId;
 
     #[tokio::test]
     async fn a_volume_deleted_meanwhile_is_loaded_again_as_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let meta = EmbeddedStore::open(dir.path(), &Env::seeded(1)).unwrap();
         let keys = StoreKeys::new("").volume(VolumeId(1));
-        let record = VolumeRecord::new(
-            PageSize::DEFAULT,
-            Keep::Nothing,
-            0,
-            HashSecret::new([1; SECRET_BYTES]),
-        );
-        let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
-        let created = meta.txn(create).await.unwrap().revision;
+        let created = create_volume(meta.as_ref(), &keys).await;
         let before = load(meta.as_ref(), &keys).await.unwrap();
         assert!(!reload(meta.as_ref(), &keys, &before).await.unwrap().deleted);
 
-        let deletion = meta.txn(txn::delete_volume("nv".into(), &keys, created)).await.unwrap();
+        let deletion = meta.txn(txn::delete_volume(NAME.into(), &keys, created)).await.unwrap();
         let after = reload(meta.as_ref(), &keys, &before).await.unwrap();
         assert!(after.deleted);
         assert_eq!((after.created, after.revision), (created, deletion.revision));

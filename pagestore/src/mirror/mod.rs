@@ -22,6 +22,8 @@ use crate::types::Revision;
 mod head;
 mod load;
 mod state;
+#[cfg(test)]
+pub(crate) mod testing;
 mod truncations;
 mod view;
 

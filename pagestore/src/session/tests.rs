@@ -1,9 +1,10 @@
 use super::*;
 use crate::meta::embedded::EmbeddedStore;
 use crate::meta::keys::StoreKeys;
-use crate::meta::records::{Oldest, Point, PointKind, Record, VolumeRecord};
+use crate::meta::records::{Oldest, Point, PointKind, Record};
 use crate::meta::{KeyRange, Op, RangeRequest, Txn, txn};
-use crate::types::{HashSecret, Keep, PageSize, PointName, SECRET_BYTES, VolumeId};
+use crate::mirror::testing::{NAME, create_volume};
+use crate::types::{PointName, VolumeId};
 
 struct Place {
     meta: Arc<dyn MetaStore>,
@@ -18,14 +19,7 @@ impl Place {
         let env = Env::seeded(1);
         let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
         let keys = StoreKeys::new("").volume(VolumeId(1));
-        let record = VolumeRecord::new(
-            PageSize::DEFAULT,
-            Keep::Nothing,
-            0,
-            HashSecret::new([1; SECRET_BYTES]),
-        );
-        let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
-        meta.txn(create).await.unwrap();
+        create_volume(meta.as_ref(), &keys).await;
         let mirror = Mirror::open(meta.clone(), keys.clone(), env.clone()).await.unwrap();
         let session = Session::open(meta.clone(), keys.clone(), env, Arc::new(mirror)).await;
         Place { meta, keys, session: session.unwrap(), _dir: dir }
@@ -136,7 +130,7 @@ async fn a_session_of_a_deleted_volume_keeps_its_lease_and_pin() {
     let place = Place::new().await;
     let shared = &place.session.shared;
     let created = shared.mirror.state().unwrap().created;
-    let deletion = txn::delete_volume("nv".into(), &place.keys, created);
+    let deletion = txn::delete_volume(NAME.into(), &place.keys, created);
     assert!(place.meta.txn(deletion).await.unwrap().succeeded);
     assert!(shared.mirror.abreast().await.unwrap().deleted);
     shared.tick().await.unwrap();
