@@ -1,5 +1,6 @@
 //! What goes wrong, and when: drawn from the seed.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use pagestore_compactor::{Compactor, CompactorOptions, Tiers};
 
 use crate::client::{Client, UnderWay, Work};
 use crate::etcd::Backup;
-use crate::link::Weather;
+use crate::exec::ProcessId;
+use crate::link::{MISHAPS, Weather};
 use crate::process::{Process, Site};
 use crate::random::Random;
 
@@ -52,17 +54,20 @@ impl Plan {
             _ => Keep::Forever,
         };
         let pages = random.pick(&[12, 60, 400]);
+        // Commits share a transaction when more wait in one process than may be under way.
+        let tasks = random.pick(&[1, 2, 3, 8]);
         let work = Work {
             volumes: random.range(1, 4),
             keep,
             pages,
             hot_pages: random.pick(&[3, 12, pages]),
-            tasks: random.range(1, 4),
-            operations: random.range(30, 90),
+            page_bytes: random.pick(&[512, 512, 512, 4096]),
+            tasks,
+            operations: random.range(60, 180) / tasks.max(2),
             pause_ms: random.pick(&[5, 200, 2_000]),
-            staged_budget_bytes: random.pick(&[96 << 10, 512 << 20]),
+            staged_budget_bytes: random.pick(&[64 << 10, 96 << 10, 512 << 20]),
             page_cache_bytes: random.pick(&[0, 64 << 20]),
-            deletes: random.one_in(4),
+            deletes: random.one_in(3),
         };
         let mut share = |most: u64| if random.one_in(2) { 0 } else { random.skewed(most) };
         let weather = Weather {
@@ -71,9 +76,13 @@ impl Plan {
             answer_lost: share(60),
             late: share(40),
             slow: share(100),
-            watch_stalls: share(20),
+            watch_stalls: share(60),
             gaps: share(600),
             blob_fails: share(100),
+            twice: share(60),
+            damaged: share(60),
+            lists_break: share(400),
+            slow_puts: share(300),
             ..Weather::default()
         };
         let flush = Flush {
@@ -101,6 +110,7 @@ impl Plan {
             keep: Keep::Nothing,
             pages: 12,
             hot_pages: 4,
+            page_bytes: 512,
             tasks: 1,
             operations: 16,
             pause_ms: 400,
@@ -244,14 +254,18 @@ pub async fn reign(
     while site.world.now_us() < end {
         let pause = site.world.draw(|random| random.skewed(plan.fault_pause_ms));
         sleep(&site, pause).await;
-        let draw = site.world.draw(|random| random.below(16));
+        replace_the_dead(&plan, &site, &under_way, &crew);
+        let draw = site.world.draw(|random| random.below(24));
         let span = site.world.draw(|random| random.skewed(40_000) + 1);
         match draw {
             0..4 => kill_one(&plan, &site, &under_way, &crew).await,
             4..6 => halt_one(&site, &crew, span),
             6 => for_a_while(&site, span.min(15_000), |now, on| now.etcd_down = on).await,
             7 => for_a_while(&site, span, |now, on| now.blobs_down = on).await,
-            8 => for_a_while(&site, span, |now, on| now.lists_break = on).await,
+            8 => {
+                for_a_while(&site, span, |now, on| now.lists_break = if on { 1000 } else { 0 })
+                    .await
+            }
             9 => {
                 site.etcd.set_full(true);
                 sleep(&site, span).await;
@@ -277,9 +291,14 @@ pub async fn reign(
                 sleep(&site, 45_000).await;
                 site.sky.forgive();
             }
-            _ => storm(&site, span).await,
+            15 => storm(&site, span).await,
+            16..18 => end_the_leases_of_one(&site),
+            18..20 => restart_compactors(&plan, &site, &crew, span).await,
+            _ => lie_in_wait(&site, &crew),
         }
     }
+    site.sky.let_pass();
+    replace_the_dead(&plan, &site, &under_way, &crew);
     site.sky.change(|now| *now = Weather::default());
     site.etcd.set_full(false);
     site.sky.log(&site.world, || "everything heals".to_owned());
@@ -350,6 +369,57 @@ fn halt_one(site: &Site, crew: &Arc<Mutex<Crew>>, ms: u64) {
         sleep(&own, ms).await;
         own.world.resume(id);
     });
+}
+
+/// Others take the places of processes that died by themselves.
+fn replace_the_dead(plan: &Plan, site: &Site, under_way: &UnderWay, crew: &Arc<Mutex<Crew>>) {
+    let mut crew = crew.lock().unwrap();
+    let operations = plan.work.operations / 2;
+    for client in crew.clients.iter_mut().filter(|client| !site.world.is_alive(client.id)) {
+        *client = plan.start_client(site, under_way, operations);
+    }
+    for compactor in crew.compactors.iter_mut().filter(|one| !site.world.is_alive(one.id)) {
+        *compactor = plan.start_compactor(site);
+    }
+}
+
+/// All compactors are killed, and started anew after a while: each begins with a look at everything.
+async fn restart_compactors(plan: &Plan, site: &Site, crew: &Arc<Mutex<Crew>>, span: u64) {
+    site.sky.log(&site.world, || "the compactors are started anew".to_owned());
+    crew.lock().unwrap().end_compactors(site);
+    sleep(site, span / 4).await;
+    crew.lock().unwrap().start_compactors(plan, site);
+}
+
+/// A process will meet with something in the midst of a certain kind of call.
+fn lie_in_wait(site: &Site, crew: &Arc<Mutex<Crew>>) {
+    const CALLS: [&str; 8] =
+        ["txn", "txn", "range", "blob put", "blob get", "blob delete", "blob list", "revoke"];
+    let crew = crew.lock().unwrap();
+    let all: Vec<ProcessId> =
+        crew.clients.iter().chain(&crew.compactors).map(|one| one.id).collect();
+    let (process, what, mishap) = site.world.draw(|random| {
+        let only = if random.one_in(2) { &all[crew.clients.len()..] } else { &all[..] };
+        (random.pick(only), random.pick(&CALLS), random.pick(&MISHAPS))
+    });
+    site.sky.log(&site.world, || format!("{mishap:?} awaits process {} at {what}", process.0));
+    site.sky.lie_in_wait(process, what, mishap);
+}
+
+/// A process loses everything that it has leased.
+fn end_the_leases_of_one(site: &Site) {
+    let leases = site.etcd.leases();
+    let processes: BTreeSet<ProcessId> =
+        leases.iter().filter_map(|lease| site.sky.holder_of(*lease)).collect();
+    let processes: Vec<ProcessId> = processes.into_iter().collect();
+    if processes.is_empty() {
+        return;
+    }
+    let process = site.world.draw(|random| random.pick(&processes));
+    site.sky.log(&site.world, || format!("all leases of process {} end", process.0));
+    for lease in leases.into_iter().filter(|lease| site.sky.holder_of(*lease) == Some(process)) {
+        let _ = site.etcd.revoke(lease);
+    }
 }
 
 fn end_a_lease(site: &Site) {

@@ -16,8 +16,6 @@ use crate::model::{LockUse, Part, digest};
 use crate::process::{Process, ROOT};
 use crate::random::Random;
 
-/// Bytes a page: the smallest there are, so that much happens in little time.
-pub const PAGE_BYTES: usize = 512;
 /// Pages of a transaction that is to become files.
 const BULK_PAGES: u64 = 80;
 
@@ -32,6 +30,8 @@ pub struct Work {
     pub pages: u64,
     /// Of these, pages that most of the work is about.
     pub hot_pages: u64,
+    /// Bytes a page: mostly the least there are, so that much happens in little time.
+    pub page_bytes: usize,
     /// Tasks of a client.
     pub tasks: u64,
     /// What each of them does.
@@ -71,10 +71,10 @@ impl Drop for OneUnderWay {
     }
 }
 
-/// What a page holds: made from transaction and page, so that no two are the same.
+/// What a page of so many bytes holds: made from number and page, so that no two pages are the same.
 #[must_use]
-pub fn content(kind: Kind, number: u64, page: u64) -> Bytes {
-    let mut content = vec![0u8; PAGE_BYTES];
+pub fn content(kind: Kind, number: u64, page: u64, bytes: usize) -> Bytes {
+    let mut content = vec![0u8; bytes];
     match kind {
         Kind::Zeros => return content.into(),
         Kind::Change => {
@@ -291,7 +291,7 @@ impl Client {
     }
 
     async fn open_one(&self, store: &Store, number: u64) -> Volume {
-        let page_size = PageSize::new(PAGE_BYTES as u64).expect("a page size");
+        let page_size = PageSize::new(self.work.page_bytes as u64).expect("a page size");
         let options = VolumeOptions { page_size, keep: self.work.keep };
         loop {
             match store.open_or_create_volume(&format!("v{number}"), options).await {
@@ -319,6 +319,8 @@ impl Client {
                 (deleted && doing != READ_HELD) || site.sky.was_missing()
             }
             ErrorKind::Corrupt => site.sky.was_missing(),
+            // What is read back to be compared may have been damaged on the way.
+            ErrorKind::AlreadyExists => site.sky.weather().damaged > 0,
             _ => false,
         };
         if !fine {
@@ -391,7 +393,7 @@ impl Worker {
                 self.resolve().await;
                 Ok(())
             }
-            98 if self.client.work.deletes && self.random.one_in(6) => self.delete().await,
+            98 if self.client.work.deletes && self.random.one_in(3) => self.delete().await,
             _ => self.identity().await,
         }
     }
@@ -476,28 +478,36 @@ impl Worker {
         }
         if bulk {
             let first = self.random.below(self.client.work.pages);
-            let kind = self.kind();
+            // What does not shrink goes into files where little may be staged.
+            let kind = if self.random.one_in(2) { Kind::Noise } else { self.kind() };
             let number = self.number();
             for page in first..first + BULK_PAGES {
-                tracked.write(page, content(kind, number, page))?;
+                tracked.write(page, self.content(kind, number, page))?;
             }
             return Ok(());
         }
         let changes = 1 + self.random.skewed(5);
         for _ in 0..changes {
             let page = self.page();
-            let number = self.number();
+            let (kind, number) = (self.kind(), self.number());
             match self.random.below(8) {
                 0 => tracked.read(&process, page, None).await?,
                 1 => {
-                    let later = tracked.part.base + self.random.below(4);
+                    let later = tracked.part.base + self.random.skewed(40);
+                    let plainly = self.random.below(3);
+                    if plainly == 0 {
+                        tracked.read(&process, page, None).await?;
+                    }
                     tracked.read(&process, page, Some(later)).await?;
+                    if plainly == 1 {
+                        tracked.read(&process, page, None).await?;
+                    }
                 }
                 2 => tracked.ask_count(&process),
-                3 => tracked.write(page, content(self.kind(), number, page))?,
+                3 => tracked.write(page, self.content(kind, number, page))?,
                 _ => {
                     tracked.read(&process, page, None).await?;
-                    tracked.write(page, content(self.kind(), number, page))?;
+                    tracked.write(page, self.content(kind, number, page))?;
                 }
             }
         }
@@ -508,9 +518,24 @@ impl Worker {
         Ok(())
     }
 
-    /// No two contents are the same, unless they are zeros.
-    pub(crate) fn number(&mut self) -> u64 {
-        self.random.number() | 1
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.client.work.page_bytes
+    }
+
+    /// Content that there never was.
+    pub(crate) fn unlike_any(&mut self, kind: Kind, page: u64) -> Bytes {
+        let number = self.random.number() | 1;
+        self.content(kind, number, page)
+    }
+
+    /// Mostly one that there never was; now and then one of a few, so that content comes back.
+    fn number(&mut self) -> u64 {
+        let number = self.random.number() | 1;
+        if self.random.one_in(4) { number % 6 } else { number }
+    }
+
+    fn content(&self, kind: Kind, number: u64, page: u64) -> Bytes {
+        content(kind, number, page, self.page_bytes())
     }
 
     /// Changes pages of several volumes in one commit.
@@ -569,7 +594,8 @@ impl Worker {
         }
         let other = self.page();
         let number = self.number();
-        tracked.write(other, content(Kind::Change, number, other)).map_err(failure)?;
+        let changed = self.content(Kind::Change, number, other);
+        tracked.write(other, changed).map_err(failure)?;
         self.commit(vec![(volume, tracked)]).await
     }
 
@@ -698,12 +724,26 @@ impl Worker {
         let created = site.model().created(volume.id());
         let head = site.model().head(volume.id());
         let span = head.saturating_sub(created);
-        let revision = head - self.random.skewed(span).min(span);
+        let back = match self.random.below(3) {
+            // Around the oldest one, which moves.
+            0 => {
+                let oldest = site.model().oldest(volume.id()).max(created);
+                let about =
+                    (oldest + self.random.skewed(32)).saturating_sub(self.random.skewed(32));
+                head.saturating_sub(about)
+            }
+            _ => self.random.skewed(span),
+        };
+        let revision = head - back.min(span);
         match volume.snapshot_at(Revision(revision)).await {
             Ok(snapshot) => {
                 let count = snapshot.page_count().0;
                 site.model().check_snapshot(volume.id(), snapshot.revision().0, count, revision);
-                self.read("read", &volume, &snapshot, 3).await
+                self.read("read", &volume, &snapshot, 3).await?;
+                if self.held.len() < 3 && self.random.one_in(3) {
+                    self.held.push((volume, snapshot));
+                }
+                Ok(())
             }
             Err(error)
                 if error.kind() == ErrorKind::Expired

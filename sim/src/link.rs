@@ -40,14 +40,20 @@ pub struct Weather {
     pub gaps: u64,
     /// Of requests to the blob tier: failed, whatever became of them.
     pub blob_fails: u64,
+    /// Transactions that arrive twice.
+    pub twice: u64,
+    /// Of objects read: damaged on the way, once each.
+    pub damaged: u64,
     /// No request gets through to etcd.
     pub etcd_down: bool,
     /// No request gets through to the blob tier.
     pub blobs_down: bool,
     /// The blob tier says of everything that it is not there.
     pub blobs_missing: bool,
-    /// Listings break off.
-    pub lists_break: bool,
+    /// Of listings: broken off.
+    pub lists_break: u64,
+    /// Of objects put: there, or said to be, only after many seconds.
+    pub slow_puts: u64,
 }
 
 /// What is to happen at one call of one process.
@@ -99,6 +105,10 @@ struct SkyState {
     lost: std::collections::BTreeSet<ProcessId>,
     /// Reads may say that objects are not there, or could until a moment ago.
     missing: bool,
+    /// Objects that arrived damaged once.
+    damaged: std::collections::BTreeSet<String>,
+    /// What is to happen to a process at its next call of a kind.
+    ambush: Option<(ProcessId, &'static str, Mishap)>,
 }
 
 impl Sky {
@@ -125,6 +135,22 @@ impl Sky {
         change(&mut self.state().weather);
     }
 
+    /// Has `mishap` happen to `process` at its next call of the kind `what`.
+    pub fn lie_in_wait(&self, process: ProcessId, what: &'static str, mishap: Mishap) {
+        self.state().ambush = Some((process, what, mishap));
+    }
+
+    /// What lies in wait goes away.
+    pub fn let_pass(&self) {
+        self.state().ambush = None;
+    }
+
+    fn spring(&self, process: ProcessId, what: &str) -> Option<Mishap> {
+        let is_it =
+            |ambush: &mut (ProcessId, &str, Mishap)| ambush.0 == process && ambush.1 == what;
+        self.state().ambush.take_if(is_it).map(|ambush| ambush.2)
+    }
+
     /// Requests so far.
     #[must_use]
     pub fn calls(&self) -> u64 {
@@ -144,6 +170,12 @@ impl Sky {
     #[must_use]
     pub fn take_log(&self) -> Vec<String> {
         self.state().log.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Whose lease it is.
+    #[must_use]
+    pub fn holder_of(&self, lease: LeaseId) -> Option<ProcessId> {
+        self.state().leases.get(&lease).copied()
     }
 
     /// A lease has ended.
@@ -172,6 +204,11 @@ impl Sky {
     #[must_use]
     pub fn was_missing(&self) -> bool {
         self.state().missing
+    }
+
+    /// True the first time that `object` is asked about.
+    fn damages(&self, object: &str) -> bool {
+        self.state().damaged.insert(object.to_owned())
     }
 
     /// True when any lease of the process ever ended.
@@ -241,7 +278,7 @@ impl Link {
 
     /// A request sets out.
     pub async fn begin(&self, what: &'static str) -> Fate {
-        let planned = self.planned();
+        let planned = self.planned().or_else(|| self.sky.spring(self.process, what));
         let weather = self.sky.weather();
         let (delay, fate) = self.world.draw(|random| {
             let delay = match random.below(1000) {
@@ -277,6 +314,7 @@ impl Link {
         } else {
             fate
         };
+        let delay = delay.max(self.draw_slowness(what));
         let fate = match planned {
             None => fate,
             Some(Mishap::CrashBefore) => self.die().await,
@@ -353,6 +391,29 @@ impl Link {
         });
     }
 
+    /// How much later a transaction arrives once more, if it does; zero: at once.
+    #[must_use]
+    pub fn draw_repeat(&self) -> Option<Duration> {
+        let twice = self.sky.weather().twice;
+        self.world.draw(|random| {
+            random.permille(twice).then(|| match random.below(3) {
+                0 => Duration::from_micros(1 + random.skewed(30_000_000)),
+                _ => Duration::ZERO,
+            })
+        })
+    }
+
+    /// The bit that is flipped in so many bytes of an object read, if any is: once an object at most,
+    /// for who reads again is to get it right.
+    #[must_use]
+    pub fn draw_damage(&self, object: &str, bytes: usize) -> Option<u64> {
+        let damaged = self.sky.weather().damaged;
+        let bit = self
+            .world
+            .draw(|random| random.permille(damaged).then(|| random.below(8 * bytes as u64)))?;
+        (bytes > 0 && self.sky.damages(object)).then_some(bit)
+    }
+
     /// An answer comes back.
     pub async fn end(&self, what: &'static str, is_ok: bool) {
         let words = [self.process.0 as u64, what.len() as u64, u64::from(is_ok)];
@@ -362,7 +423,18 @@ impl Link {
             self.die().await;
         }
         let delay = self.world.draw(|random| random.range(20, 400));
-        self.world.sleep(Duration::from_micros(delay)).await;
+        let delay = Duration::from_micros(delay).max(self.draw_slowness(what));
+        self.world.sleep(delay).await;
+    }
+
+    /// How long an object that is put takes.
+    fn draw_slowness(&self, what: &str) -> Duration {
+        let slow = self.sky.weather().slow_puts;
+        let ms = self.world.draw(|random| match what == "blob put" && random.permille(slow) {
+            true => random.range(4_000, 40_000),
+            false => 0,
+        });
+        Duration::from_millis(ms)
     }
 
     /// No answer comes back.

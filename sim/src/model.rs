@@ -13,9 +13,9 @@ use bytes::Bytes;
 use pagestore::internal::blob::ObjectName;
 use pagestore::internal::file::FileEntry;
 use pagestore::internal::levels::{Edit, Levels};
-use pagestore::internal::meta::keys::{StoreKeys, VolumeKeys, WatchedKey};
-use pagestore::internal::meta::records::{ChangelogEntry, Commit, Oldest, Record};
-use pagestore::internal::meta::{Event, KeyValue};
+use pagestore::internal::meta::keys::{SENTINEL_SESSION, StoreKeys, VolumeKeys, WatchedKey};
+use pagestore::internal::meta::records::{ChangelogEntry, Commit, Oldest, Record, decode_pin};
+use pagestore::internal::meta::{Event, KeyRange, KeyValue};
 use pagestore::internal::types::{CommitId, FileId, Revision, VolumeId};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -106,6 +106,12 @@ struct VolumeModel {
     oldest: u64,
     levels: Levels,
     dropped: BTreeSet<FileId>,
+    /// When each file was last listed, or pointed into by one that was.
+    needed_until: BTreeMap<FileId, u64>,
+    /// What sessions say of the level lists they read by: since when, and which.
+    level_lists: BTreeMap<Bytes, (u64, u64)>,
+    /// Keys by which sessions hold revisions.
+    holds: BTreeSet<Bytes>,
     floor: u64,
     commits: u64,
 }
@@ -240,6 +246,9 @@ impl VolumeModel {
             oldest: 0,
             levels: Levels::default(),
             dropped: BTreeSet::new(),
+            needed_until: BTreeMap::new(),
+            level_lists: BTreeMap::new(),
+            holds: BTreeSet::new(),
             floor: 0,
             commits: 0,
         }
@@ -337,6 +346,11 @@ impl VolumeModel {
     }
 }
 
+/// The file itself and those that its index points into.
+fn files_of(entry: &FileEntry) -> impl Iterator<Item = FileId> {
+    entry.refs.iter().map(|to| to.id).chain([entry.id])
+}
+
 /// Notes a page's content from `revision` on, if it is another one.
 fn set(changes: &mut Vec<(u64, u64)>, revision: u64, digest: u64) {
     if changes.last().is_some_and(|(at, _)| *at == revision) {
@@ -426,7 +440,7 @@ impl Model {
                     heads.insert(id);
                 }
                 (Some(key), event) => self.observe_other(id, &keys, key, event, &mut edits),
-                (None, _) => {}
+                (None, event) => self.observe_session(id, &keys, event),
             }
         }
         self.check_commits(revision.0, &commits, &heads);
@@ -475,6 +489,30 @@ impl Model {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Notes what sessions hold, and by which lists they read.
+    fn observe_session(&mut self, id: VolumeId, keys: &VolumeKeys, event: &Event) {
+        let Some(volume) = self.volumes.get_mut(&id) else { return };
+        let key = event.key();
+        let is_in =
+            |range: KeyRange| *key >= *range.start && range.end.is_some_and(|end| *key < *end);
+        if is_in(keys.level_lists()) {
+            let Event::Put(kv) = event else {
+                volume.level_lists.remove(key);
+                return;
+            };
+            let list = decode_pin(keys, kv).map_or(0, |list| list.0);
+            volume.level_lists.insert(kv.key.clone(), (kv.create_revision.0, list));
+        } else if is_in(keys.pins()) || is_in(keys.holds()) {
+            match event {
+                Event::Put(kv) if *key != keys.pin(SENTINEL_SESSION) => {
+                    volume.holds.insert(kv.key.clone());
+                }
+                Event::Put(_) => {}
+                Event::Delete { .. } => drop(volume.holds.remove(key)),
+            }
         }
     }
 
@@ -572,7 +610,15 @@ impl Model {
             return;
         }
         let mut wrong = Vec::new();
+        let mut needed_until = BTreeMap::new();
         for edit in edits {
+            let gone = match edit {
+                Edit::Remove { file, .. } => volume.levels.get(*file),
+                Edit::Put(_) => None,
+            };
+            for file in gone.iter().flat_map(|entry| files_of(entry)) {
+                needed_until.insert(file, revision.0);
+            }
             let Edit::Put(entry) = edit else { continue };
             self.counts.files += 1;
             let own = ObjectName { volume: id, named_at: entry.named_at, file: entry.id };
@@ -588,7 +634,10 @@ impl Model {
             }
         }
         match volume.levels.apply(edits) {
-            Ok(levels) => self.volume(id).levels = levels,
+            Ok(levels) => {
+                self.volume(id).levels = levels;
+                self.volume(id).needed_until.extend(needed_until);
+            }
             Err(error) => wrong.push(format!("at {revision}: {error}")),
         }
         self.violations.extend(wrong);
@@ -598,13 +647,23 @@ impl Model {
     pub fn observe_deletion(&mut self, path: &str) {
         self.counts.deletions += 1;
         let mut wrong = None;
-        for volume in self.volumes.values().filter(|volume| !volume.deleted) {
-            for entry in volume.levels.files() {
-                let named = entry.refs.iter().map(|to| to.id).chain([entry.id]);
-                for file in named {
-                    if path.contains(&file.to_string()) {
-                        wrong = Some(format!("{path} is deleted, and {} needs it", entry.id));
-                    }
+        for volume in self.volumes.values() {
+            // Of a deleted volume whoever held it before it was deleted needs what there was then.
+            let is_held = !volume.deleted || !volume.holds.is_empty();
+            let mut named = volume
+                .levels
+                .files()
+                .flat_map(|entry| files_of(entry).map(|file| (file, entry.id)))
+                .filter(|_| is_held);
+            if let Some((_, of)) = named.find(|(file, _)| path.contains(&file.to_string())) {
+                wrong = Some(format!("{path} is deleted, and {of} needs it"));
+            }
+            let listed = volume.needed_until.iter().filter(|_| !volume.deleted);
+            for (_, until) in listed.filter(|(file, _)| path.contains(&file.to_string())) {
+                let is_behind = |(since, list): &&(u64, u64)| since <= until && list < until;
+                if let Some((_, list)) = volume.level_lists.values().find(is_behind) {
+                    let what = format!("{path}, needed until {until}, is deleted, and a session");
+                    wrong = Some(format!("{what} may read by the list of {list}"));
                 }
             }
         }
@@ -684,6 +743,20 @@ impl Model {
         }
     }
 
+    /// Commits of which clients heard that they happened, of this volume alone: base, id and revision.
+    #[must_use]
+    pub fn acknowledged(&self, id: VolumeId) -> Vec<(u64, CommitId, u64)> {
+        let told = self
+            .intents
+            .iter()
+            .filter(|intent| matches!(intent.told, Told::Committed(_)) && intent.parts.len() == 1);
+        let commits = told.filter_map(|intent| {
+            let (at, commit) = intent.happened?;
+            Some((intent.parts.get(&id)?.base, commit, at))
+        });
+        commits.collect()
+    }
+
     /// The newest commit of a volume, and what was applied last of all.
     #[must_use]
     pub fn head(&self, id: VolumeId) -> u64 {
@@ -747,7 +820,7 @@ impl Model {
     #[must_use]
     pub fn known_files(&self) -> BTreeSet<String> {
         let mut known = BTreeSet::new();
-        for volume in self.volumes.values() {
+        for volume in self.volumes.values().filter(|volume| !volume.deleted) {
             known.extend(volume.levels.files().map(|entry| entry.id.to_string()));
             known.extend(volume.dropped.iter().map(ToString::to_string));
         }

@@ -9,8 +9,8 @@ use futures::stream::{self, BoxStream};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 use crate::link::{Fate, Link};
@@ -87,6 +87,17 @@ fn missing<T>(path: &Path) -> Result<T> {
 /// Runs what the store in memory does at once.
 fn now<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
+}
+
+/// What arrives of what was got: now and then a bit of it is another.
+fn damage(path: &Path, got: GetResult, link: &Link) -> Result<GetResult> {
+    let bytes = usize::try_from(got.range.end - got.range.start).expect("a small object");
+    let Some(bit) = link.draw_damage(path.as_ref(), bytes) else { return Ok(got) };
+    let (meta, range, attributes) = (got.meta.clone(), got.range.clone(), got.attributes.clone());
+    let mut content = now(got.bytes())?.to_vec();
+    content[(bit / 8) as usize] ^= 1 << (bit % 8);
+    let payload = GetResultPayload::Stream(stream::once(async { Ok(content.into()) }).boxed());
+    Ok(GetResult { payload, meta, range, attributes, extensions: Default::default() })
 }
 
 /// Objects deleted one after the other.
@@ -175,7 +186,8 @@ impl ObjectStore for BucketClient {
             if Self::is_missing(&link) {
                 return missing(&path);
             }
-            now(bucket.objects.get_opts(&path, options))
+            let got = now(bucket.objects.get_opts(&path, options))?;
+            damage(&path, got, &link)
         })
         .await
     }
@@ -214,6 +226,7 @@ impl ObjectStore for BucketClient {
         let (bucket, link, prefix) = (self.bucket.clone(), self.link.clone(), prefix.cloned());
         let listed = async move {
             let breaks = link.sky().weather().lists_break;
+            let breaks = link.world().draw(|random| random.permille(breaks));
             let listed = Self::call(&bucket, &link, "blob list", move |bucket| {
                 Ok(now(bucket.objects.list(prefix.as_ref()).collect::<Vec<_>>()))
             });

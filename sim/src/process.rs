@@ -23,7 +23,7 @@ pub const ROOT: &str = "sim/";
 /// Where the blobs are, for people.
 const PLACE: &str = "simulated:";
 /// When the world begins, in milliseconds since the Unix epoch.
-const EPOCH_MS: u64 = 1_700_000_000_000;
+pub const EPOCH_MS: u64 = 1_700_000_000_000;
 /// Random bytes of an id.
 const ID_BYTES: usize = 10;
 

@@ -9,13 +9,15 @@ use futures::StreamExt;
 use object_store::ObjectStore;
 use pagestore::internal::meta::keys::StoreKeys;
 use pagestore::internal::meta::{KeyRange, RangeRequest};
-use pagestore::{ErrorKind, PageNo, Revision, StoreOptions};
+use pagestore::{
+    CommitId, CommitToken, ErrorKind, PageNo, Resolution, Revision, StoreOptions, Volume,
+};
 
 use crate::chaos::{Crew, Left, Plan, reign};
 use crate::client::UnderWay;
 use crate::exec::WORLD;
 use crate::model::Counts;
-use crate::process::{Process, ROOT, Site};
+use crate::process::{EPOCH_MS, Process, ROOT, Site};
 
 /// Virtual time within which all clients must have come to their end once everything healed.
 const FINISH: Duration = Duration::from_secs(1_800);
@@ -24,6 +26,10 @@ const FINISH: Duration = Duration::from_secs(1_800);
 const DRAIN: Duration = Duration::from_secs(16 * 3_600);
 /// Virtual time for the last look.
 const SCRUB: Duration = Duration::from_secs(600);
+/// For how long outcomes can be asked for, though clocks are wrong by hours.
+const REMEMBERED: Duration = Duration::from_secs(10 * 3_600);
+/// Commits of a volume whose outcomes are asked for.
+const ASKED_FOR: usize = 16;
 /// How long a store that went back in time is left to the compactors.
 const BEHIND: Duration = Duration::from_secs(2 * 3_600);
 
@@ -115,8 +121,15 @@ impl Outcome {
 /// Runs one seed on a thread of its own, so that nothing of another run is left in it.
 #[must_use]
 pub fn run(seed: u64, logs: bool) -> Outcome {
+    run_prepared(seed, logs, || {})
+}
+
+/// As [`run`], after something was done on the run's thread.
+#[must_use]
+pub fn run_prepared(seed: u64, logs: bool, prepare: impl FnOnce() + Send + 'static) -> Outcome {
     let thread = std::thread::Builder::new().name(format!("seed {seed}")).stack_size(16 << 20);
     let thread = thread.spawn(move || {
+        prepare();
         crate::entropy::set(seed);
         run_here(seed, logs)
     });
@@ -276,6 +289,7 @@ async fn look_at_all(process: &Process, volumes: u64) -> pagestore::Result<()> {
             let model = process.site.model();
             (model.head(id), model.oldest(id), model.created(id))
         };
+        ask_for_outcomes(process, &volume).await?;
         let mut revisions = vec![head];
         for _ in 0..3 {
             let from = oldest.max(created).min(head);
@@ -289,6 +303,28 @@ async fn look_at_all(process: &Process, volumes: u64) -> pagestore::Result<()> {
                 let content = snapshot.read(PageNo(page)).await?;
                 process.site.model().check_read(id, revision, page, &content);
             }
+        }
+    }
+    Ok(())
+}
+
+/// What became of a commit can be asked for, at least for a day.
+async fn ask_for_outcomes(process: &Process, volume: &Volume) -> pagestore::Result<()> {
+    let site = &process.site;
+    let commits = site.model().acknowledged(volume.id());
+    let is_recent = |id: &CommitId| {
+        let made = Duration::from_millis(id.made_ms().saturating_sub(EPOCH_MS));
+        made + REMEMBERED > Duration::from_micros(site.world.now_us())
+    };
+    let mut commits: Vec<_> = commits.into_iter().filter(|(_, id, _)| is_recent(id)).collect();
+    for _ in 0..ASKED_FOR.min(commits.len()) {
+        let at = site.world.draw(|random| random.below(commits.len() as u64));
+        let (base, commit, happened) = commits.swap_remove(at as usize);
+        let token = CommitToken { volume: volume.id(), commit, base: Revision(base) };
+        let resolution = volume.resolve(token).await?;
+        if resolution != Resolution::Committed(Revision(happened)) {
+            let what = format!("commit {commit} at {happened} is forgotten: {resolution:?}");
+            site.model().violate(what);
         }
     }
     Ok(())

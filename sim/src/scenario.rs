@@ -14,7 +14,7 @@ use pagestore::{ErrorKind, Keep, PageSize, StoreOptions, Volume, VolumeId, Volum
 use pagestore_compactor::{Compactor, CompactorOptions, Effort, Tiers};
 
 use crate::chaos::{Crew, Plan, Victim};
-use crate::client::{Client, Failure, Kind, PAGE_BYTES, Tracked, UnderWay, Work, Worker, content};
+use crate::client::{Client, Failure, Kind, Tracked, UnderWay, Work, Worker};
 use crate::exec::WORLD;
 use crate::link::Mishap;
 use crate::model::Counts;
@@ -370,7 +370,7 @@ impl Stage {
             let volume = worker.volumes[0].clone();
             let mut tracked = worker.begin(&volume).await.expect("nothing goes wrong yet");
             tracked.read(&process, 1, None).await.expect("nothing goes wrong yet");
-            let content = content(Kind::Change, worker.number(), 0);
+            let content = worker.unlike_any(Kind::Change, 0);
             tracked.write(0, content).expect("nothing goes wrong yet");
             (worker, volume, tracked)
         });
@@ -381,8 +381,8 @@ impl Stage {
             let volume =
                 own.volumes.iter().find(|own| own.id() == other).expect("the same").clone();
             let mut tracked = own.begin(&volume).await.expect("nothing goes wrong yet");
-            let number = own.number();
-            tracked.write(3, content(Kind::Change, number, 3)).expect("nothing goes wrong yet");
+            let content = own.unlike_any(Kind::Change, 3);
+            tracked.write(3, content).expect("nothing goes wrong yet");
             let outcome = own.commit(vec![(volume, tracked)]).await;
             own.judge(outcome);
         });
@@ -537,7 +537,7 @@ async fn act_as_client(worker: &mut Worker, scenario: Scenario) -> Result<(), Fa
 }
 
 async fn create(worker: &mut Worker) -> Result<(), Failure> {
-    let page_size = PageSize::new(PAGE_BYTES as u64).expect("a page size");
+    let page_size = PageSize::new(worker.page_bytes() as u64).expect("a page size");
     let options = VolumeOptions { page_size, keep: Keep::Nothing };
     let id = worker.volumes[0].id();
     match worker.store.create_volume("another", options).await {
@@ -553,7 +553,7 @@ async fn change_together(worker: &mut Worker) -> Result<(), Failure> {
     let mut parts = worker.begin_together(&volumes).await?;
     for (volume, tracked) in &mut parts {
         for page in 0..3 {
-            let content = content(Kind::Change, worker.number(), page);
+            let content = worker.unlike_any(Kind::Change, page);
             tracked.write(page, content).map_err(|error| ("write", volume.id(), error))?;
         }
     }
@@ -565,7 +565,7 @@ async fn change(worker: &mut Worker, number: usize, count: u64, kind: Kind) -> R
     let volume = worker.volumes[number].clone();
     let mut tracked = worker.begin(&volume).await?;
     for page in 0..count {
-        let content = content(kind, worker.number(), page);
+        let content = worker.unlike_any(kind, page);
         tracked.write(page, content).map_err(|error| ("write", volume.id(), error))?;
     }
     worker.commit(vec![(volume, tracked)]).await

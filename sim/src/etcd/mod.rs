@@ -411,7 +411,23 @@ impl MetaStore for EtcdClient {
     }
 
     async fn txn(&self, txn: Txn) -> MetaResult<TxnResponse> {
-        self.call("txn", move |etcd| etcd.txn(&txn)).await
+        let repeat = self.link.clone().and_then(|link| Some((link.draw_repeat()?, link)));
+        self.call("txn", move |etcd| match repeat {
+            None => etcd.txn(&txn),
+            // Of two that arrive at once the second is answered.
+            Some((Duration::ZERO, _)) => {
+                drop(etcd.txn(&txn));
+                etcd.txn(&txn)
+            }
+            Some((late, link)) => {
+                // What was refused outright does not come again.
+                let answer = etcd.txn(&txn)?;
+                let again = etcd.clone();
+                link.later(late, move || drop(again.txn(&txn)));
+                Ok(answer)
+            }
+        })
+        .await
     }
 
     async fn watch(&self, keys: KeyRange, from: Revision) -> MetaResult<WatchStream> {
