@@ -29,6 +29,8 @@ usage: ./dev.sh COMMAND
   chaos [COMMITS [KILLS]]
                the store on a cluster in bad weather, for long: 10000 commits and 50 kills each, without
                and with history; what a failing run leaves behind stays where it says
+  faults [ARGS]
+               plants every fault in the store and sees whether the simulation notices; --help lists the arguments
   bench [ARGS] ratios of pagestore over what it is built on; bench --help lists the arguments
   help         this text
 
@@ -132,6 +134,7 @@ lint() {
     cargo fmt --all --check
     say clippy
     cargo clippy --workspace --all-targets --quiet -- -D warnings
+    cargo clippy -p pagestore-sim --features planted-faults --all-targets --quiet -- -D warnings
     say documentation
     # Private modules are documented for those who work on them, so links to them are fine.
     RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' \
@@ -170,6 +173,8 @@ check() {
     say simulation
     sim --seeds 250 --time 75
     sim --sweep --seed 1
+    say 'planted faults'
+    faults
 }
 
 # --- servers ---------------------------------------------------------------------------------------
@@ -292,12 +297,30 @@ fuzz() {
 
 # Simulated worlds run three times as fast when what they run is optimised a little; the packages
 # underneath are, as for tests, and are shared with these.
-sim() {
+simulated() {
     local package optimise=()
     for package in pagestore pagestore-compactor pagestore-sim; do
         optimise+=(--config "profile.dev.package.$package.opt-level=1")
     done
-    cargo run --quiet "${optimise[@]}" -p pagestore-sim -- "$@"
+    cargo "$1" --quiet "${optimise[@]}" -p pagestore-sim "${@:2}"
+}
+
+sim() {
+    simulated run --bin pagestore-sim -- "$@"
+}
+
+# The only build with faults in it; what users get is looked through for their names.
+faults() {
+    local directory=${CARGO_TARGET_DIR:-$PWD/target}/debug names product
+    simulated build --features planted-faults --bin pagestore-faults
+    names=$("$directory/pagestore-faults" --names)
+    [ "$(grep -aoF "$names" "$directory/pagestore-faults" | sort -u)" = "$(sort -u <<<"$names")" ] ||
+        die 'the names of faults are not found where they are'
+    cargo build --quiet -p pagestore-cli -p pagestore-compactor -p pagestore-sqlite-extension
+    for product in pagestore pagestore-compactor libpagestore_sqlite.so; do
+        if grep -aoF "$names" "$directory/$product"; then die "faults are in $product"; fi
+    done
+    "$directory/pagestore-faults" "$@"
 }
 
 chaos() {
@@ -315,7 +338,7 @@ bench() {
 command=${1:-help}
 [ $# -eq 0 ] || shift
 case $command in
-    setup | lint | up | extension | demo | model | fuzz | sim | chaos | bench) "$command" "$@" ;;
+    setup | lint | up | extension | demo | model | fuzz | sim | faults | chaos | bench) "$command" "$@" ;;
     test) check "$@" ;;
     help | -h | --help) help ;;
     *) help >&2; die "unknown command: $command" ;;

@@ -27,6 +27,9 @@
 //! ```
 #![warn(missing_docs)]
 
+#[macro_use(planted)]
+extern crate pagestore;
+
 mod claim;
 mod compactor;
 mod execute;

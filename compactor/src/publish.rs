@@ -53,7 +53,10 @@ impl Upload {
     /// Announces one more file: until this returned, none may be put.
     pub(crate) async fn announce(&mut self, claim: &Claim) -> Work<FileId> {
         let (keys, named_at) = (&claim.volume().keys, self.named_at);
-        let file = claim.volume().env.file_id();
+        let mut file = claim.volume().env.file_id();
+        if planted!(NameUsedAgain) {
+            file = FileId::from_bytes([self.files.len().to_le_bytes()[0]; 16]);
+        }
         self.files.push(file);
         let key = keys.intent(file);
         let value = Intent { named_at }.encode(keys.suffix(&key));
@@ -168,6 +171,9 @@ fn build_publication(
     let used: HashSet<FileId> = edit.outputs.iter().map(|entry| entry.id).collect();
     let written = upload.files.iter().filter(|file| used.contains(file));
     compares.extend(written.map(|file| Compare::exists(keys.intent(*file))));
+    if planted!(PublicationUncompared) {
+        compares.clear();
+    }
 
     let mut ops: Vec<Op> = upload.files.iter().map(|file| Op::delete(keys.intent(*file))).collect();
     ops.extend(edit.inputs.iter().map(|place| Op::delete(keys.file(*place))));
@@ -212,7 +218,8 @@ fn decide_dropped(state: &VolumeState, edit: &Edit) -> Vec<(FileId, Dropped)> {
         .collect();
     let mut seen: HashSet<FileId> = dropped.iter().map(|(file, _)| *file).collect();
     for to in inputs().flat_map(|entry| &entry.refs) {
-        if !referenced.contains(&to.id)
+        if !planted!(DropNotRepeated)
+            && !referenced.contains(&to.id)
             && seen.insert(to.id)
             && let Some(again) = state.dropped.get(&to.id)
         {

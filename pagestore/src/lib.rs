@@ -117,6 +117,26 @@
 //! Objects that change. A hash index shared between volumes.
 #![warn(missing_docs)]
 
+/// True in a simulated run with this fault, which breaks a rule; see `fault`. Never in a product.
+#[cfg(feature = "planted-faults")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! planted {
+    ($($fault:ident)|+) => {
+        $crate::internal::fault::is_planted(&[$($crate::internal::fault::Fault::$fault),+])
+    };
+}
+
+/// Where the simulation can break a rule; see `fault`. Here nothing does.
+#[cfg(not(feature = "planted-faults"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! planted {
+    ($($fault:ident)|+) => {
+        false
+    };
+}
+
 #[doc(hidden)]
 pub mod blob;
 pub mod blocking;
@@ -132,6 +152,9 @@ pub mod connect;
 pub mod env;
 #[doc(hidden)]
 pub mod error;
+#[cfg(feature = "planted-faults")]
+#[doc(hidden)]
+pub mod fault;
 #[doc(hidden)]
 pub mod fetch;
 #[doc(hidden)]
@@ -169,6 +192,8 @@ pub use volume::{Volume, begin_all, commit_all};
 /// The door for our own crates (compactor, CLI, tests). Nothing behind it is stable.
 #[doc(hidden)]
 pub mod internal {
+    #[cfg(feature = "planted-faults")]
+    pub use crate::fault;
     pub use crate::{
         blob, cache, codec, connect, env, error, fetch, file, levels, meta, mirror, types, wire,
     };
@@ -178,3 +203,11 @@ pub mod internal {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// In the product there are no faults to plant.
+///
+/// ```compile_fail
+/// pagestore::internal::fault::plant(None);
+/// ```
+#[cfg(all(doctest, not(feature = "planted-faults")))]
+struct NoFaults;

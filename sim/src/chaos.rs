@@ -35,6 +35,17 @@ pub struct Plan {
     pub flush: Flush,
 }
 
+/// What a run is about above all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Focus {
+    /// A little of everything.
+    All,
+    /// Commits as files, uploaded slowly, beside sweeps by clocks that are wrong.
+    Uploads,
+    /// What is about to be no longer readable, beside those who still want to read it.
+    Retention,
+}
+
 /// When compactors flush.
 #[derive(Clone, Copy, Debug)]
 pub struct Flush {
@@ -68,6 +79,8 @@ impl Plan {
             staged_budget_bytes: random.pick(&[64 << 10, 96 << 10, 512 << 20]),
             page_cache_bytes: random.pick(&[0, 64 << 20]),
             deletes: random.one_in(3),
+            bulk_percent: 0,
+            look_back_percent: 0,
         };
         let mut share = |most: u64| if random.one_in(2) { 0 } else { random.skewed(most) };
         let weather = Weather {
@@ -82,7 +95,7 @@ impl Plan {
             twice: share(60),
             damaged: share(60),
             lists_break: share(400),
-            slow_puts: share(300),
+            slow_puts: share(600),
             ..Weather::default()
         };
         let flush = Flush {
@@ -90,7 +103,7 @@ impl Plan {
             versions: random.pick(&[8, 60, 1_000]),
             age_s: random.pick(&[3, 20, 90]),
         };
-        Plan {
+        let plan = Plan {
             work: Arc::new(work),
             clients: random.range(4, 17),
             compactors: random.range(2, 4),
@@ -99,7 +112,29 @@ impl Plan {
             weather,
             skew_ms: random.pick(&[0, 3_000, 6 * 3_600_000]),
             flush,
+        };
+        use Focus::{All, Retention, Uploads};
+        plan.focused(random.pick(&[All, All, All, All, All, All, Uploads, Retention]))
+    }
+
+    fn focused(mut self, focus: Focus) -> Plan {
+        let mut work = (*self.work).clone();
+        match focus {
+            Focus::All => return self,
+            Focus::Uploads => {
+                (work.staged_budget_bytes, work.bulk_percent) = (64 << 10, 30);
+                (self.skew_ms, self.fault_pause_ms) = (6 * 3_600_000, 1_000);
+                self.weather = Weather { slow_puts: 400, ..self.weather };
+            }
+            Focus::Retention => {
+                (work.keep, work.look_back_percent) = (Keep::Nothing, 30);
+                self.flush = Flush { age_s: 3, ..self.flush };
+                // Nearly nobody loses a lease, so nearly nobody may hear that something expired.
+                self.fault_pause_ms = 100_000;
+                self.weather = Weather { slow: 100, watch_stalls: 30, ..Weather::default() };
+            }
         }
+        Plan { work: Arc::new(work), ..self }
     }
 
     /// A little of everything, in fine weather: for one mishap at a time.
@@ -117,6 +152,8 @@ impl Plan {
             staged_budget_bytes: 96 << 10,
             page_cache_bytes: 0,
             deletes: true,
+            bulk_percent: 0,
+            look_back_percent: 0,
         };
         Plan {
             work: Arc::new(work),

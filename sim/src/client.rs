@@ -44,6 +44,10 @@ pub struct Work {
     pub page_cache_bytes: u64,
     /// Volumes are deleted now and then.
     pub deletes: bool,
+    /// Of what is done, so much besides the usual: commits of many pages.
+    pub bulk_percent: u64,
+    /// And looks at the past.
+    pub look_back_percent: u64,
 }
 
 /// Tasks under way.
@@ -379,6 +383,12 @@ impl Worker {
     }
 
     async fn operate(&mut self) -> Result<(), Failure> {
+        let (bulk, look_back) = (self.client.work.bulk_percent, self.client.work.look_back_percent);
+        match self.random.below(100) {
+            draw if draw < bulk => return self.change(true).await,
+            draw if draw < bulk + look_back => return self.look_back().await,
+            _ => {}
+        }
         let draw = self.random.below(100);
         match draw {
             0..38 => self.change(false).await,

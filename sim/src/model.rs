@@ -91,6 +91,7 @@ struct VolumeModel {
     keys: VolumeKeys,
     created: u64,
     deleted: bool,
+    deleted_at: u64,
     head: u64,
     /// Changes of each page: revision, digest.
     pages: BTreeMap<u64, Vec<(u64, u64)>>,
@@ -127,6 +128,8 @@ pub struct Model {
     intents: Vec<Intent>,
     violations: Vec<String>,
     revision: u64,
+    /// The objects, and what was the newest revision when they came.
+    objects: BTreeMap<String, u64>,
     /// Who holds which write lock: its key, and when it was taken.
     locks: BTreeMap<Bytes, u64>,
     /// True while an older state of the store is shown.
@@ -237,6 +240,7 @@ impl VolumeModel {
             keys,
             created,
             deleted: false,
+            deleted_at: 0,
             head: created,
             pages: BTreeMap::new(),
             touched: BTreeMap::new(),
@@ -372,6 +376,7 @@ impl Model {
             intents: Vec::new(),
             violations: Vec::new(),
             revision: 1,
+            objects: BTreeMap::new(),
             locks: BTreeMap::new(),
             blind: false,
             counts: Counts::default(),
@@ -426,6 +431,7 @@ impl Model {
                 }
                 (Some(WatchedKey::Metadata), Event::Delete { .. }) => {
                     self.volume(id).deleted = true;
+                    self.volume(id).deleted_at = revision.0;
                 }
                 (Some(WatchedKey::Commit(commit)), Event::Put(kv)) => {
                     match ChangelogEntry::of(&keys, kv) {
@@ -478,6 +484,7 @@ impl Model {
             (WatchedKey::Dropped(file), Event::Delete { .. }) => {
                 self.volume(id).dropped.remove(&file);
             }
+            (WatchedKey::Oldest, Event::Delete { .. }) => self.observe_erasure(id),
             (WatchedKey::Oldest, Event::Put(kv)) => self.observe_oldest(id, keys, kv),
             (WatchedKey::Floor, Event::Put(kv)) => {
                 let floor = pagestore::internal::meta::records::Floor::of(keys, kv);
@@ -643,9 +650,26 @@ impl Model {
         self.violations.extend(wrong);
     }
 
+    /// The last keys of a volume go: its objects have gone before, but for those that came late.
+    fn observe_erasure(&mut self, id: VolumeId) {
+        let deleted_at = self.volume(id).deleted_at;
+        let own = format!("{id}/");
+        let left =
+            self.objects.iter().find(|(path, came)| path.starts_with(&own) && **came < deleted_at);
+        if let Some((path, _)) = left {
+            self.violate(format!("volume {id} is erased, and nobody knows any more of {path}"));
+        }
+    }
+
+    /// An object has come.
+    pub fn observe_put(&mut self, path: &str) {
+        self.objects.insert(path.to_owned(), self.revision);
+    }
+
     /// An object is about to be deleted.
     pub fn observe_deletion(&mut self, path: &str) {
         self.counts.deletions += 1;
+        self.objects.remove(path);
         let mut wrong = None;
         for volume in self.volumes.values() {
             // Of a deleted volume whoever held it before it was deleted needs what there was then.
@@ -820,7 +844,18 @@ impl Model {
     #[must_use]
     pub fn known_files(&self) -> BTreeSet<String> {
         let mut known = BTreeSet::new();
-        for volume in self.volumes.values().filter(|volume| !volume.deleted) {
+        for volume in self.volumes.values() {
+            // Of an erased volume a request that was given up may come late, and make anew what was there.
+            if volume.deleted {
+                let is_late = |file: &FileId| {
+                    let of = |(path, _): &(&String, &u64)| path.contains(&file.to_string());
+                    self.objects.iter().find(of).is_some_and(|(_, came)| *came >= volume.deleted_at)
+                };
+                let published = volume.needed_until.keys().copied();
+                let published = published.chain(volume.levels.files().map(|entry| entry.id));
+                known.extend(published.filter(is_late).map(|file| file.to_string()));
+                continue;
+            }
             known.extend(volume.levels.files().map(|entry| entry.id.to_string()));
             known.extend(volume.dropped.iter().map(ToString::to_string));
         }

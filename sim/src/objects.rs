@@ -15,20 +15,20 @@ use object_store::{
 
 use crate::link::{Fate, Link};
 
-/// Told of an object that is about to be deleted.
-pub type DeleteObserver = Arc<dyn Fn(&Path) + Send + Sync>;
+/// Told of an object that was put (true), or is about to be deleted.
+pub type ObjectObserver = Arc<dyn Fn(&Path, bool) + Send + Sync>;
 
 /// The bucket; clone it freely.
 #[derive(Clone)]
 pub struct Bucket {
     objects: Arc<InMemory>,
-    observer: DeleteObserver,
+    observer: ObjectObserver,
 }
 
 impl Bucket {
     /// An empty bucket.
     #[must_use]
-    pub fn new(observer: DeleteObserver) -> Bucket {
+    pub fn new(observer: ObjectObserver) -> Bucket {
         Bucket { objects: Arc::default(), observer }
     }
 
@@ -164,7 +164,9 @@ impl ObjectStore for BucketClient {
     ) -> Result<PutResult> {
         let location = location.clone();
         Self::call(&self.bucket, &self.link, "blob put", move |bucket| {
-            now(bucket.objects.put_opts(&location, payload, options))
+            let put = now(bucket.objects.put_opts(&location, payload, options))?;
+            (bucket.observer)(&location, true);
+            Ok(put)
         })
         .await
     }
@@ -209,7 +211,7 @@ impl ObjectStore for BucketClient {
                     std::future::ready(found.is_ok_and(|found| found.location == of))
                 }));
                 if there {
-                    (bucket.observer)(&of);
+                    (bucket.observer)(&of, false);
                     let paths = stream::iter([Ok(of.clone())]).boxed();
                     let deleted = now(bucket.objects.delete_stream(paths).collect::<Vec<_>>());
                     deleted.into_iter().try_for_each(|deleted| deleted.map(drop))?;

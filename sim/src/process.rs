@@ -49,9 +49,13 @@ impl Site {
         let etcd = Etcd::new(Env::new(Clock::new(&world, WORLD, 0)));
         let model: Arc<Mutex<Option<Arc<Mutex<Model>>>>> = Arc::default();
         let told = model.clone();
-        let bucket = Bucket::new(Arc::new(move |path| {
+        let bucket = Bucket::new(Arc::new(move |path, is_put| {
             let model = told.lock().unwrap().clone().expect("BUG: there is a model");
-            model.lock().unwrap().observe_deletion(path.as_ref());
+            let mut model = model.lock().unwrap();
+            match is_put {
+                true => model.observe_put(path.as_ref()),
+                false => model.observe_deletion(path.as_ref()),
+            }
         }));
         let objects = bucket.objects().clone();
         let is_there = move |name: &pagestore::internal::blob::ObjectName| {

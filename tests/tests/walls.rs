@@ -22,6 +22,7 @@ const fn wall(module: &'static str, may_use: &'static [&'static str]) -> Wall {
 const PAGESTORE: &[Wall] = &[
     wall("types", &[]),
     wall("wire", &[]),
+    wall("fault", &[]),
     wall("env", &["types"]),
     wall("error", &["types"]),
     // Pure: formats, and what they mean.

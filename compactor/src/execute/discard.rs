@@ -24,7 +24,7 @@ pub(crate) async fn discard(
     claim.txn(vec![], intents).await?;
     let watched = mirror::scan(volume.meta.as_ref(), &volume.keys.watched(), None).await?;
     let mut published = watched.published_files(&volume.keys);
-    published.retain(|file| files.contains(file));
+    published.retain(|file| files.contains(file) && !planted!(PublishedThrownAway));
     for file in files.iter().filter(|file| !published.contains(file)) {
         volume.blobs.delete(&volume.object(*file, named_at)).await?;
     }

@@ -65,17 +65,22 @@ pub(crate) async fn erase(claim: Claim) -> Work<Erased> {
         claim.release().await;
         return Err(Interrupt::Overtaken);
     }
-    if is_held(&volume).await? {
+    if is_held(&volume).await? && !planted!(PinnedVolumeErased) {
         claim.release().await;
         return Ok(Erased::Held);
     }
-    erase_objects(&volume).await?;
+    if !planted!(KeysErasedFirst) {
+        erase_objects(&volume).await?;
+    }
     for range in [volume.keys.commits(), volume.keys.all_pointers(), volume.keys.all_staged()] {
         erase_keys(&claim, range).await?;
     }
     // What is left are few keys, the claim among them.
     let gone = Compare::absent(volume.keys.metadata());
     claim.txn(vec![gone], vec![Op::Delete(volume.keys.everything())]).await?;
+    if planted!(KeysErasedFirst) {
+        erase_objects(&volume).await?;
+    }
     claim.release().await;
     tracing::info!(volume = %volume.id(), "erased a deleted volume");
     Ok(Erased::All)

@@ -61,7 +61,7 @@ pub(crate) async fn flush(
         sizes: &sizes.iter().copied().collect(),
         // What unflushed deltas are against stays in the meta tier.
         needed_bases: &HashSet::new(),
-        bottom: false,
+        bottom: planted!(ZerosLeftOut),
     };
     let kept = decide_kept(state, &retention);
     let commits = decide_commits(state);
@@ -75,7 +75,11 @@ pub(crate) async fn flush(
     }
     write_versions(claim, state, &kept, &mut outputs, report).await?;
     let (upload, entries) = outputs.finish(claim).await?;
-    let edit = Edit { outputs: entries, floor: Some(state.revision), ..Edit::default() };
+    if planted!(RemovedBeforePublished) {
+        super::remove::remove(claim, state.revision).await?;
+    }
+    let ahead = if planted!(FloorAhead) { state.revision.next() } else { state.revision };
+    let edit = Edit { outputs: entries, floor: Some(ahead), ..Edit::default() };
     upload.publish(claim, state, edit).await
 }
 
@@ -92,6 +96,9 @@ fn decide_kept(state: &VolumeState, retention: &Retention<'_>) -> Vec<Kept> {
     let mut kept = Vec::new();
     for (page, mut versions) in pages {
         versions.reverse();
+        if planted!(NewestOnlyFlushed) {
+            versions.truncate(1);
+        }
         let version = |kept: &Kept| Version { revision: kept.revision, hash: kept.hash };
         let keep = retention.keep(page, &versions.iter().map(version).collect::<Vec<_>>());
         kept.extend(versions.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(v, _)| v));
@@ -101,6 +108,9 @@ fn decide_kept(state: &VolumeState, retention: &Retention<'_>) -> Vec<Kept> {
 
 /// The commits to be remembered. A bulk commit's own file remembers it.
 fn decide_commits(state: &VolumeState) -> Vec<CommitRecord> {
+    if planted!(CommitsNotFlushed) {
+        return Vec::new();
+    }
     let staged = state.unflushed().filter(|(_, commit)| commit.files.is_empty());
     let records = staged.map(|((revision, id), commit)| CommitRecord {
         revision: *revision,
@@ -117,7 +127,10 @@ fn decide_commits(state: &VolumeState) -> Vec<CommitRecord> {
 fn decide_sizes(state: &VolumeState) -> Vec<SizeChange> {
     let mut sizes: Vec<SizeChange> = Vec::new();
     for ((revision, _), commit) in state.unflushed() {
-        let Some(size) = commit.size.filter(|_| commit.files.is_empty()) else { continue };
+        let Some(mut size) = commit.size.filter(|_| commit.files.is_empty()) else { continue };
+        if planted!(TruncationNotFlushed) {
+            size.lowest = None;
+        }
         match sizes.last_mut().filter(|last| last.revision == *revision) {
             Some(last) => {
                 last.lowest = last.lowest.into_iter().chain(size.lowest).min();

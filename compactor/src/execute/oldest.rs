@@ -15,6 +15,9 @@ pub(crate) async fn read_oldest_pin(volume: &Volume) -> Work<Revision> {
     let scan = mirror::scan(volume.meta.as_ref(), &volume.keys.pins(), None).await?;
     let pins = scan.kvs.iter().map(|kv| decode_pin(&volume.keys, kv));
     let pins: Result<Vec<Revision>, _> = pins.collect();
+    if planted!(PinsIgnored) {
+        return Ok(Revision::MAX);
+    }
     Ok(pins?.into_iter().min().unwrap_or(Revision::ZERO))
 }
 
@@ -29,11 +32,67 @@ pub(crate) async fn raise(claim: &Claim, from: &At<Oldest>, to: Oldest) -> Work<
     }
     let keys = &claim.volume().keys;
     let mut compares = vec![Compare::modified(keys.oldest(), from.modified)];
-    if let Some(below) = to.readable.0.checked_sub(1) {
+    if let Some(below) = to.readable.0.checked_sub(1)
+        && !planted!(PinsUncompared | PinsIgnored)
+    {
         // Holds for every pin; the sentinel keeps the range from being empty.
         let target = Target::Value(encode_pin(Revision(below)));
         compares.push(Compare { keys: keys.pins(), op: CompareOp::Greater, target });
     }
     let response = claim.txn(compares, vec![to.put(keys, keys.oldest())]).await?;
     if response.succeeded { Ok(response.revision) } else { Err(Interrupt::Overtaken) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use pagestore::Env;
+    use pagestore::internal::blob::BlobStore;
+    use pagestore::internal::meta::embedded::EmbeddedStore;
+    use pagestore::internal::meta::keys::StoreKeys;
+    use pagestore::internal::meta::records::VolumeRecord;
+    use pagestore::internal::meta::{MetaStore, Op, Txn, txn};
+    use pagestore::internal::types::{
+        HashSecret, Keep, PageSize, SECRET_BYTES, SessionId, VolumeId,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_oldest_revision_is_not_raised_above_a_pin_that_was_just_put() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::seeded(1);
+        let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
+        let blobs = BlobStore::new(Arc::new(InMemory::new()), "memory:", env.clone());
+        let keys = StoreKeys::new("").volume(VolumeId(1));
+        let volume = Volume { meta: meta.clone(), blobs, env, keys: keys.clone() };
+        let record = VolumeRecord {
+            page_size: PageSize::DEFAULT,
+            keep: Keep::Nothing,
+            created_ms: 0,
+            secret: HashSecret::new([1; SECRET_BYTES]),
+            parent: None,
+        };
+        let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
+        meta.txn(create).await.unwrap();
+        let claim = Claim::take(&volume, "test").await.unwrap().unwrap();
+        let pin = async |at: u64| {
+            let pin = Op::put(keys.pin(SessionId(7)), encode_pin(Revision(at)));
+            meta.txn(Txn { then: vec![pin], ..Txn::default() }).await.unwrap();
+        };
+        pin(9).await;
+        assert_eq!(read_oldest_pin(&volume).await.unwrap(), Revision(9));
+        let state = mirror::load(meta.as_ref(), &keys).await.unwrap();
+        let to = Oldest { readable: Revision(9), log_from: Revision(0) };
+
+        // Between the look at the pins and the raise.
+        pin(8).await;
+        let refused = raise(&claim, &state.oldest, to).await;
+        assert!(matches!(refused, Err(Interrupt::Overtaken)), "{refused:?}");
+        pin(9).await;
+        raise(&claim, &state.oldest, to).await.unwrap();
+    }
 }

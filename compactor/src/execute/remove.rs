@@ -60,6 +60,13 @@ impl Changelog {
                 self.flushed.entry(change.page).or_default().extend(contents);
             } else {
                 self.unflushed.insert(change.page);
+                if planted!(NeededStagedRemoved) {
+                    continue;
+                }
+                if planted!(BaseGone) {
+                    self.needed.extend(staged);
+                    continue;
+                }
                 self.needed.extend(contents);
             }
         }
@@ -184,7 +191,8 @@ async fn send(
     let guard =
         |page: &PageNo| Compare::unchanged_since(KeyRange::key(keys.pointer(*page)), read_at);
     let nested = groups.iter().map(|group| {
-        let compares = group.pages.iter().map(guard).collect();
+        let guarded = group.pages.iter().filter(|_| !planted!(RemovalUnguarded));
+        let compares = guarded.map(guard).collect();
         Op::Txn(Txn { compares, then: group.ops.clone(), or_else: vec![] })
     });
     let response = claim.txn(vec![], nested.collect()).await?;

@@ -25,10 +25,14 @@ pub fn decide_deletable(
     referenced: &HashSet<FileId>,
     level_lists: &[Revision],
 ) -> Vec<FileId> {
-    let oldest_list = level_lists.iter().min().copied().unwrap_or(Revision::MAX);
+    let mut oldest_list = level_lists.iter().min().copied().unwrap_or(Revision::MAX);
+    if planted!(LevelListsIgnored) {
+        oldest_list = Revision::MAX;
+    }
+    let is_needed = |file| referenced.contains(file) && !planted!(ReferencedDeleted);
     dropped
         .iter()
-        .filter(|file| file.dropped_at <= oldest_list && !referenced.contains(&file.file))
+        .filter(|file| file.dropped_at <= oldest_list && !is_needed(&file.file))
         .map(|file| file.file)
         .collect()
 }

@@ -166,6 +166,9 @@ pub(crate) async fn sweep_objects(claim: &Claim) -> Work<Swept> {
     let mut known = HashSet::new();
     let intents = mirror::scan(volume.meta.as_ref(), &volume.keys.intents(), None).await?;
     known.extend(intents.kvs.iter().filter_map(|kv| volume.keys.parse_intent(&kv.key)));
+    if planted!(IntentsIgnored) {
+        known.clear();
+    }
     let watched = mirror::scan(volume.meta.as_ref(), &volume.keys.watched(), None).await?;
     known.extend(watched.published_files(&volume.keys));
     let orphans = decide_orphans(&listed, &known, watched.revision, volume.env.wall_ms())?;
@@ -194,17 +197,49 @@ fn decide_orphans(
         ));
     }
     let is_orphan = |name: &ObjectName| {
-        !known.contains(&name.file) && name.file.made_ms().saturating_add(GRACE_MS) < now_ms
+        (!known.contains(&name.file) || planted!(OrphansByAge))
+            && name.file.made_ms().saturating_add(GRACE_MS) < now_ms
     };
     Ok(listed.iter().map(|listed| listed.name).filter(is_orphan).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
     use pagestore::Env;
+    use pagestore::internal::blob::BlobStore;
+    use pagestore::internal::meta::embedded::EmbeddedStore;
+    use pagestore::internal::meta::keys::StoreKeys;
+    use pagestore::internal::meta::records::Intent;
+    use pagestore::internal::meta::{LeaseId, MetaStore, txn};
     use pagestore::internal::types::VolumeId;
 
     use super::*;
+
+    #[tokio::test]
+    async fn an_object_whose_upload_is_intended_is_no_orphan_however_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::seeded(1);
+        let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
+        let blobs = BlobStore::new(Arc::new(InMemory::new()), "memory:", env.clone());
+        let keys = StoreKeys::new("").volume(VolumeId(1));
+        let volume = Volume { meta: meta.clone(), blobs, env, keys: keys.clone() };
+        // Made at the beginning of time.
+        let file = FileId::from_bytes([0; 16]);
+        let name = volume.object(file, Revision(0));
+        volume.blobs.put_create(&name, vec!["object".into()]).await.unwrap();
+        let intent = Intent { named_at: Revision(0) };
+        let intend = txn::intend(&keys, Revision(0), file, &intent, LeaseId(0));
+        assert!(meta.txn(intend).await.unwrap().succeeded);
+
+        let claim = Claim::take(&volume, "test").await.unwrap().unwrap();
+        assert_eq!(sweep_objects(&claim).await.unwrap().object_count, 0);
+        assert!(meta.txn(txn::give_up(&keys, file)).await.unwrap().succeeded);
+        assert_eq!(sweep_objects(&claim).await.unwrap().object_count, 1);
+    }
 
     fn listed(named_at: u64) -> Listed {
         let file = Env::seeded(named_at).file_id();

@@ -226,7 +226,8 @@ impl<'a> View<'a> {
     }
 
     fn level_0(&self) -> Option<Choice> {
-        let is_settled = |file: &&FileEntry| file.newest <= self.files.floor;
+        let floor = if planted!(MergedAboveFloor) { Revision::MAX } else { self.files.floor };
+        let is_settled = |file: &&FileEntry| file.newest <= floor;
         let mut settled: Vec<_> = self.level(0).into_iter().filter(is_settled).collect();
         let mut pageless: Vec<_> = self.pageless(0).into_iter().filter(is_settled).collect();
         let count = settled.len() + pageless.len();
@@ -259,6 +260,10 @@ impl<'a> View<'a> {
         let room = MAX_INPUTS.saturating_sub(pageless.len());
         let mut chosen = vec![*first];
         for file in settled.iter().skip(1) {
+            if planted!(LevelZeroSubset) {
+                chosen = vec![*file];
+                continue;
+            }
             let wider = closure(&[&chosen[..], &[*file]].concat(), &settled);
             let lowers = self.overlapping(1, &wider).len();
             if wider.len() + lowers <= room {
@@ -398,6 +403,9 @@ fn depth(files: &[&FileEntry]) -> usize {
 /// of pages in their range.
 fn closure<'a>(chosen: &[&'a FileEntry], all: &[&'a FileEntry]) -> Vec<&'a FileEntry> {
     let mut closed = chosen.to_vec();
+    if planted!(LevelZeroSubset) {
+        return closed;
+    }
     loop {
         let is_needed = |file: &&&FileEntry| {
             let is_in = closed.iter().any(|other| other.id == file.id);

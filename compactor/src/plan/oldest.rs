@@ -36,7 +36,10 @@ pub fn decide_oldest(current: Oldest, holders: &Holders) -> Oldest {
         Keep::Forever => Revision::ZERO,
     };
     let readable = kept.min(holders.head).min(holders.oldest_pin).max(current.readable);
-    let log_from = holders.log_settled.min(readable).max(current.log_from);
+    let mut log_from = holders.log_settled.min(readable).max(current.log_from);
+    if planted!(LogForgotten) {
+        log_from = readable;
+    }
     Oldest { readable, log_from }
 }
 

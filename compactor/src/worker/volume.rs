@@ -171,6 +171,11 @@ impl VolumeWorker {
     ) -> Work<Revision> {
         let raised = match step.raise {
             None => None,
+            Some(to) if planted!(OldestNotRaised) => {
+                let mut pretended = state.clone();
+                pretended.oldest.record = to;
+                Some(pretended.into())
+            }
             Some(to) => {
                 let revision = raise(claim, &state.oldest, to).await?;
                 Some(self.mirror.reach(revision).await?)
@@ -181,7 +186,8 @@ impl VolumeWorker {
         match &step.action {
             Action::Remove(up_to) => {
                 reporter.tell(Progress::Removing);
-                let removed = remove::remove(claim, *up_to).await?;
+                let end = if planted!(RemovalBeyondFloor) { Revision::MAX } else { *up_to };
+                let removed = remove::remove(claim, end).await?;
                 tracing::debug!(volume = %self.volume.id(), ?removed, "removed what was flushed");
                 if removed.hot_count > 0 {
                     self.sweeps.set_left_staged();

@@ -99,6 +99,7 @@ impl Listing {
             let meta = match found {
                 Some(None) => return Ok(None),
                 Some(Some(Ok(meta))) => meta,
+                Some(Some(Err(_))) if planted!(BrokenListing) => return Ok(None),
                 Some(Some(Err(error))) => return Err(self.failed(error.into())),
                 None => return Err(self.failed(Failure::TimedOut(limit))),
             };

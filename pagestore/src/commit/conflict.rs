@@ -31,12 +31,15 @@ pub(super) fn check_changelog(
     }
     let (mut pages, mut files) = (Vec::new(), Vec::new());
     for ((revision, _), commit) in state.since(base) {
-        if let Some(lowest) = commit.size.and_then(|size| size.lowest) {
+        let size = commit.size.filter(|_| !planted!(RebaseSkipsTruncations));
+        if let Some(lowest) = size.and_then(|size| size.lowest) {
             pages.extend(footprint.conflicting_from(PageNo(lowest.0), *revision, base));
         }
         let changed = commit.pages.iter().map(|change| change.page);
         pages.extend(changed.filter(|page| footprint.conflicts(*page, *revision, base)));
-        files.extend(commit.files.iter().map(|file| (*revision, *file)));
+        if !planted!(RebaseSkipsFiles) {
+            files.extend(commit.files.iter().map(|file| (*revision, *file)));
+        }
     }
     if pages.is_empty() { Overtaken::Files(files) } else { Overtaken::Conflict(pages) }
 }

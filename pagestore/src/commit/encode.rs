@@ -48,7 +48,15 @@ fn put(
         return StagedPut { page, hash, body: None };
     }
     // A base that would have to be fetched first costs more than it saves.
-    let base = base_of(before).and_then(|base| Some((base, core.reader.recall(base)?)));
+    let mut base = base_of(before);
+    if planted!(BaseOfFlushedVersion)
+        && let Ok(state) = core.mirror.state()
+    {
+        let changes = state.changelog.values().rev().flat_map(|commit| &commit.pages);
+        let last = changes.filter(|change| change.page == page).find_map(|change| change.staged);
+        base = last.and_then(|staged| staged.base).or(base);
+    }
+    let base = base.and_then(|base| Some((base, core.reader.recall(base)?)));
     let base = base.as_ref().map(|(hash, content)| Base { hash: *hash, content });
     let staged = PageCodec::with(|codec| codec.encode(content, hash, base));
     let body = StagedBody { base: staged.base, value: staged.value(page) };
@@ -60,6 +68,7 @@ fn put(
 fn base_of(before: &Version) -> Option<ContentHash> {
     match &before.place {
         Place::Zeros => None,
+        Place::Staged(_) if planted!(DeltaOverDelta) => Some(before.hash),
         Place::Staged(staged) => Some(staged.base.unwrap_or(before.hash)),
         Place::InFile(..) => Some(before.hash),
     }

@@ -110,18 +110,27 @@ impl Part {
             pages: changes.collect(),
             files: puts.iter().map(|put| put.place.file).collect(),
             bulk_page_count: files.map_or(0, BulkFiles::page_count),
-            size: size.changed.then(|| SizeChange {
+            size: (size.changed || planted!(CountPutByAll)).then(|| SizeChange {
                 lowest: size.truncates().then_some(size.lowest),
                 last: size.last,
             }),
         };
         let budget = guard_budget(parts);
         let budget = if files.is_some() { budget.min(MAX_FILE_GUARD_RANGES) } else { budget };
+        let mut guards = self.footprint.guards(base, budget);
+        if planted!(UnchangedWriteForgotten) && files.is_none() {
+            let is_put = |page| pages.iter().any(|put| put.page == page);
+            let is_kept = |page| is_put(page) || !self.footprint.writes(page);
+            guards.ranges.retain(|(first, last)| first != last || is_kept(*first));
+        }
+        if planted!(LastOfRangeForgotten) {
+            guards.ranges.iter_mut().for_each(|(first, last)| last.0 -= u64::from(first < last));
+        }
         Ok(CommitPart {
             keys: self.core().keys.clone(),
             created: self.core().created,
             id,
-            guards: self.footprint.guards(base, budget),
+            guards,
             commit,
             pages,
             files: puts,
@@ -150,7 +159,20 @@ impl Publication {
             match self.send(built).await {
                 Answer::Committed(revision) => return Ok(self.committed(revision)),
                 Answer::Failed(kind, message) => return Err(Error::new(kind, message)),
-                Answer::Unknown => return self.resolve().await,
+                Answer::Unknown if planted!(OtherIdAfterUnknown) => {
+                    self.id = self.first().env.commit_id();
+                }
+                Answer::Unknown => {
+                    let resolved = self.resolve().await;
+                    if planted!(SentAfterResolution)
+                        && resolved.is_err()
+                        && self.rebase().await.is_ok()
+                        && let Ok(built) = self.build().await
+                    {
+                        self.send(built).await;
+                    }
+                    return resolved;
+                }
                 Answer::Full(message) => return self.after_full(message).await,
                 Answer::Refused(refusal) => {
                     if let Some(committed) = self.sent_before(&refusal).await? {
@@ -250,6 +272,9 @@ impl Publication {
 
     /// The commit's outcome when it was applied before and only the answer was lost.
     async fn sent_before(&self, refusal: &Refusal) -> Result<Option<Committed>> {
+        if planted!(RefusalUnread) {
+            return Ok(None);
+        }
         match resolve::of_refusal(self.first(), self.token(), refusal).await? {
             Some(Resolution::Committed(revision)) => Ok(Some(self.committed(revision))),
             Some(_) => Err(did_not_happen()),
@@ -447,7 +472,7 @@ pub(crate) async fn joint_views(cores: &[Arc<Core>]) -> Result<Vec<(Arc<VolumeSt
         // Neither a commit nor a flush up to the response's revision may be missing from the view.
         let newest = modified(2 * index).max(modified(2 * index + 1));
         let state = core.mirror.reach(newest).await?;
-        let view = if state.revision > response.revision {
+        let view = if state.revision > response.revision && !planted!(JointViewAhead) {
             state.view_at(response.revision)
         } else {
             View { revision: response.revision, ..state.view() }

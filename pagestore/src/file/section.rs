@@ -72,7 +72,7 @@ pub(super) fn finish_seal(part: &mut [u8]) {
 pub(super) fn open_seal(part: &[u8], place: Place) -> Result<&[u8], FileError> {
     let (checksum, rest) =
         part.split_first_chunk::<CHECKSUM_BYTES>().ok_or(place.broken("ends too early"))?;
-    if *checksum != xxh3_64(rest).to_le_bytes() {
+    if *checksum != xxh3_64(rest).to_le_bytes() && !planted!(HashAccepted) {
         return Err(place.broken("fails its checksum"));
     }
     Ok(rest)

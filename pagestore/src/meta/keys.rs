@@ -256,6 +256,7 @@ impl VolumeKeys {
     /// A staged page: content `hash`, whole, or as a delta over `base`.
     #[must_use]
     pub fn staged(&self, hash: ContentHash, base: Option<ContentHash>) -> Bytes {
+        let base = base.filter(|_| !planted!(StagedKeyWithoutBase));
         self.join(&[b"c", &hash.0, base.as_ref().map_or(&[][..], |base| &base.0)])
     }
 

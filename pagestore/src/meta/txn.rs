@@ -205,11 +205,16 @@ impl CommitPart {
             unchanged(keys.floor()),
             unchanged(keys.barrier()),
         ];
-        if self.guards.page_count {
+        if planted!(CommitIgnoresFloor) {
+            compares.remove(1);
+        }
+        if self.guards.page_count && !planted!(CountNotCompared) {
             compares.push(unchanged(keys.page_count()));
         }
         match &self.guards.lock {
             LockGuard::None => {}
+            LockGuard::Free(_) if planted!(LockDisrespected) => {}
+            LockGuard::Held { .. } if planted!(LostLockUnnoticed) => {}
             LockGuard::Free(key) => compares.push(Compare::absent(key.clone())),
             LockGuard::Held { key, created, .. } => {
                 compares.push(Compare::created(key.clone(), *created));
@@ -226,6 +231,9 @@ impl CommitPart {
                 Compare::unchanged_since(KeyRange::key(keys.pointer(*page)), *at)
             }),
         );
+        if planted!(FilesNotIntended) {
+            return compares;
+        }
         compares
             .extend(self.files.iter().map(|file| Compare::exists(keys.intent(file.place.file))));
         compares
@@ -256,7 +264,7 @@ impl CommitPart {
         if let Some(size) = self.commit.size {
             ops.push(PageCountRecord(size.last).put(keys, keys.page_count()));
         }
-        if self.is_exclusive() {
+        if self.is_exclusive() && !(planted!(TruncationPutsNoBarrier) && self.files.is_empty()) {
             ops.push(Op::put(keys.barrier(), Bytes::new()));
         }
         if let LockGuard::Held { key, release: true, .. } = &self.guards.lock {
@@ -321,8 +329,12 @@ pub fn commit(parts: &[CommitPart]) -> Txn {
     let mut compares = Vec::new();
     let (mut then, mut or_else) = (Vec::new(), Vec::new());
     for part in parts {
-        compares.push(Compare::created(part.keys.metadata(), part.created));
-        compares.extend(part.compares());
+        if !planted!(CommitIgnoresVolume) {
+            compares.push(Compare::created(part.keys.metadata(), part.created));
+        }
+        if !planted!(SecondVolumeForgotten) || then.is_empty() {
+            compares.extend(part.compares());
+        }
         then.extend(part.body_ops());
         then.extend(part.own_ops());
         then.push(Op::put(part.keys.head(), Bytes::new()));
@@ -352,7 +364,9 @@ pub fn group(parts: &[CommitPart]) -> Txn {
             })
         })
         .collect();
-    then.push(Op::put(first.keys.head(), Bytes::new()));
+    if !planted!(HeadLeftAlone) {
+        then.push(Op::put(first.keys.head(), Bytes::new()));
+    }
     Txn {
         compares: vec![Compare::created(first.keys.metadata(), first.created)],
         then,
@@ -364,6 +378,7 @@ pub fn group(parts: &[CommitPart]) -> Txn {
 #[must_use]
 pub fn abort(keys: &VolumeKeys, created: Revision, id: CommitId, base: Revision) -> Txn {
     let (entry, floor) = (keys.commit(id), keys.floor());
+    let base = if planted!(MarkerIgnoresFloor) { Revision::MAX } else { base };
     Txn {
         compares: vec![
             Compare::created(keys.metadata(), created),

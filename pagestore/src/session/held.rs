@@ -65,6 +65,10 @@ impl Held {
     /// `newest`. From here on nobody holds anything below without lowering the pin first.
     pub(super) fn raise(&self, oldest: Revision, newest: Revision) -> Revision {
         let mut inner = self.inner();
+        if planted!(HeldNotPinned) {
+            inner.protected = inner.protected.max(newest);
+            return newest;
+        }
         let lowest = inner
             .counts
             .range(oldest..)

@@ -75,7 +75,11 @@ impl Shared {
                 .txn(Txn {
                     compares: vec![
                         Compare::created(self.keys.metadata(), state.created),
-                        Compare::modified(self.keys.oldest(), state.oldest.modified),
+                        if planted!(PinIgnoresOldest) {
+                            Compare::exists(self.keys.oldest())
+                        } else {
+                            Compare::modified(self.keys.oldest(), state.oldest.modified)
+                        },
                         Compare::modified(pin_key.clone(), pin.modified),
                     ],
                     then: vec![put(pin_key.clone(), revision), put(list_key, pin.level_list)],

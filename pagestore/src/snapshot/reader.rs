@@ -125,6 +125,12 @@ impl Reader {
         // What was flushed since is where a merge may have taken it: below level 0, with what a file of
         // then has that is newer.
         let staged = view.staged.get(&page).filter(|found| found.revision > state.floor.up_to);
+        if planted!(StagedFirst)
+            && let Some(found) = staged
+        {
+            let place = found.staged.map_or(Place::Zeros, Place::Staged);
+            return Ok(Version { revision: found.revision, hash: found.hash, place });
+        }
         let mut lookup =
             Lookup::new(&state.levels, page, view.revision, staged.map(|found| found.revision));
         while let Some(entry) = lookup.next_file() {
@@ -254,6 +260,9 @@ impl Reader {
                 })?;
             self.pages.insert(base, content.clone());
             return Ok(Some(content));
+        }
+        if planted!(BaseNotInFiles | BaseGone) {
+            return Ok(None);
         }
         // Flushed since, then: the list of files that has it is at least as new as this answer.
         let state = self.mirror.abreast().await?;
