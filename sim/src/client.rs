@@ -324,7 +324,7 @@ impl Client {
             }
             ErrorKind::Corrupt => site.sky.was_missing(),
             // What is read back to be compared may have been damaged on the way.
-            ErrorKind::AlreadyExists => site.sky.weather().damaged > 0,
+            ErrorKind::AlreadyExists => site.sky.was_damaged(),
             _ => false,
         };
         if !fine {

@@ -206,6 +206,12 @@ impl Sky {
         self.state().missing
     }
 
+    /// True when any object ever arrived damaged.
+    #[must_use]
+    pub fn was_damaged(&self) -> bool {
+        !self.state().damaged.is_empty()
+    }
+
     /// True the first time that `object` is asked about.
     fn damages(&self, object: &str) -> bool {
         self.state().damaged.insert(object.to_owned())
