@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     ServerError,
     /// A 403.
     Denied,
+    /// A 404.
+    NotFound,
     /// A 404 that blames the bucket.
     NoBucket,
     /// The request is carried out, then answered with a 500.
@@ -76,6 +78,9 @@ impl Faulty {
             Fault::ServerError => Err(generic()),
             Fault::Denied => {
                 Err(Error::PermissionDenied { path: String::new(), source: "403".into() })
+            }
+            Fault::NotFound => {
+                Err(Error::NotFound { path: String::new(), source: "404".into() })
             }
             Fault::NoBucket => {
                 Err(Error::NotFound { path: String::new(), source: "404: NoSuchBucket".into() })

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 const COMPARE_BYTES: usize = 8 << 20;
 /// Rounds of "the name is taken, yet nothing is there": a store that is still settling two
 /// attempts at one create.
-const CREATE_ROUNDS: usize = 3;
+pub(super) const CREATE_ROUNDS: usize = 3;
 
 impl BlobStore {
     /// Creates an object of `chunks`, one after the other. Complete when this returns; never seen
@@ -37,12 +37,16 @@ impl BlobStore {
             if failure.is_taken() {
                 match self.holds(name, &chunks).await {
                     Ok(true) => return Ok(()),
+                    Ok(false) => {}
                     Err(error) if error.kind() == ErrorKind::NotFound && round < CREATE_ROUNDS => {
                         continue;
                     }
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        let why = "the name is taken, yet nothing is found there";
+                        return Err(Error::unavailable(why).context(self.doing("creating", name)));
+                    }
                     // It may well be this one.
-                    Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
-                    Ok(false) | Err(_) => {}
+                    Err(error) => return Err(error),
                 }
             }
             return Err(failure.into_error(&self.doing("creating", name)));

@@ -1,6 +1,7 @@
 use futures::TryStreamExt;
 
 use super::faulty::{Fault, Faulty, store};
+use super::put::CREATE_ROUNDS;
 use super::*;
 use crate::error::ErrorKind;
 use crate::types::{FileId, Revision, VolumeId};
@@ -111,6 +112,18 @@ async fn a_create_that_may_have_landed_is_not_said_to_be_anothers() {
     // It lands, its answer is lost, and then nobody can tell whose it is.
     let unreachable = std::iter::repeat_n(Fault::ServerError, 8);
     faulty.plan([Fault::LostAnswer, Fault::None].into_iter().chain(unreachable));
+    let error = blobs.put_create(&name(1, 1), chunks(&["abc"])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_that_is_refused_where_nothing_is_found_may_have_landed() {
+    let faulty = Arc::new(Faulty::default());
+    let blobs = store(&faulty);
+    // It lands, its answer is lost, and then the store does not find what it says is there.
+    let mut faults = vec![Fault::LostAnswer];
+    faults.extend([Fault::None, Fault::NotFound].repeat(CREATE_ROUNDS));
+    faulty.plan(faults);
     let error = blobs.put_create(&name(1, 1), chunks(&["abc"])).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 }
