@@ -91,7 +91,6 @@ struct VolumeModel {
     keys: VolumeKeys,
     created: u64,
     deleted: bool,
-    deleted_at: u64,
     head: u64,
     /// Changes of each page: revision, digest.
     pages: BTreeMap<u64, Vec<(u64, u64)>>,
@@ -128,8 +127,8 @@ pub struct Model {
     intents: Vec<Intent>,
     violations: Vec<String>,
     revision: u64,
-    /// The objects, and what was the newest revision when they came.
-    objects: BTreeMap<String, u64>,
+    /// The objects that there are.
+    objects: BTreeSet<String>,
     /// Who holds which write lock: its key, and when it was taken.
     locks: BTreeMap<Bytes, u64>,
     /// True while an older state of the store is shown.
@@ -240,7 +239,6 @@ impl VolumeModel {
             keys,
             created,
             deleted: false,
-            deleted_at: 0,
             head: created,
             pages: BTreeMap::new(),
             touched: BTreeMap::new(),
@@ -376,7 +374,7 @@ impl Model {
             intents: Vec::new(),
             violations: Vec::new(),
             revision: 1,
-            objects: BTreeMap::new(),
+            objects: BTreeSet::new(),
             locks: BTreeMap::new(),
             blind: false,
             counts: Counts::default(),
@@ -431,7 +429,6 @@ impl Model {
                 }
                 (Some(WatchedKey::Metadata), Event::Delete { .. }) => {
                     self.volume(id).deleted = true;
-                    self.volume(id).deleted_at = revision.0;
                 }
                 (Some(WatchedKey::Commit(commit)), Event::Put(kv)) => {
                     match ChangelogEntry::of(&keys, kv) {
@@ -650,20 +647,17 @@ impl Model {
         self.violations.extend(wrong);
     }
 
-    /// The last keys of a volume go: its objects have gone before, but for those that came late.
+    /// The last keys of a volume go: its objects have gone before.
     fn observe_erasure(&mut self, id: VolumeId) {
-        let deleted_at = self.volume(id).deleted_at;
         let own = format!("{id}/");
-        let left =
-            self.objects.iter().find(|(path, came)| path.starts_with(&own) && **came < deleted_at);
-        if let Some((path, _)) = left {
+        if let Some(path) = self.objects.iter().find(|path| path.starts_with(&own)) {
             self.violate(format!("volume {id} is erased, and nobody knows any more of {path}"));
         }
     }
 
     /// An object has come.
     pub fn observe_put(&mut self, path: &str) {
-        self.objects.insert(path.to_owned(), self.revision);
+        self.objects.insert(path.to_owned());
     }
 
     /// An object is about to be deleted.
@@ -844,18 +838,7 @@ impl Model {
     #[must_use]
     pub fn known_files(&self) -> BTreeSet<String> {
         let mut known = BTreeSet::new();
-        for volume in self.volumes.values() {
-            // Of an erased volume a request that was given up may come late, and make anew what was there.
-            if volume.deleted {
-                let is_late = |file: &FileId| {
-                    let of = |(path, _): &(&String, &u64)| path.contains(&file.to_string());
-                    self.objects.iter().find(of).is_some_and(|(_, came)| *came >= volume.deleted_at)
-                };
-                let published = volume.needed_until.keys().copied();
-                let published = published.chain(volume.levels.files().map(|entry| entry.id));
-                known.extend(published.filter(is_late).map(|file| file.to_string()));
-                continue;
-            }
+        for volume in self.volumes.values().filter(|volume| !volume.deleted) {
             known.extend(volume.levels.files().map(|entry| entry.id.to_string()));
             known.extend(volume.dropped.iter().map(ToString::to_string));
         }

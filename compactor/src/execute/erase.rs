@@ -1,6 +1,11 @@
 //! Erases what is left of deleted volumes: objects first, then keys, so that it can be begun again.
+//!
+//! A request to create an object that its sender has long given up may still arrive. So a volume is emptied
+//! twice, with [`LATE`] in between, and its last keys, by which compactors know that there was such a
+//! volume, go only then.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -19,9 +24,23 @@ const BATCH_OBJECTS: usize = 1_000;
 /// Deletions of objects that are under way at once.
 const CONCURRENT: usize = 8;
 
+/// How long after it was sent a request may arrive, and more: S3 refuses those signed over 15 minutes ago.
+pub(crate) const LATE: Duration = Duration::from_secs(3600);
+
+/// Which time a volume is emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// The first one, as far as this compactor knows.
+    First,
+    /// [`LATE`] after the first one.
+    Last,
+}
+
 /// What erasing a volume came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Erased {
+    /// Nothing is left but a few keys, which the last pass takes away.
+    Contents,
     /// Nothing of the volume is left.
     All,
     /// A session still holds a snapshot of it, or a writer an upload: try again later.
@@ -59,7 +78,7 @@ pub(crate) async fn is_deleted(volume: &Volume) -> Work<bool> {
 }
 
 /// Erases a deleted volume. Of one that is not, nothing is touched.
-pub(crate) async fn erase(claim: Claim) -> Work<Erased> {
+pub(crate) async fn erase(claim: Claim, pass: Pass) -> Work<Erased> {
     let volume = claim.volume().clone();
     if !is_deleted(&volume).await? {
         claim.release().await;
@@ -74,6 +93,10 @@ pub(crate) async fn erase(claim: Claim) -> Work<Erased> {
     }
     for range in [volume.keys.commits(), volume.keys.all_pointers(), volume.keys.all_staged()] {
         erase_keys(&claim, range).await?;
+    }
+    if pass == Pass::First {
+        claim.release().await;
+        return Ok(Erased::Contents);
     }
     // What is left are few keys, the claim among them.
     let gone = Compare::absent(volume.keys.metadata());
@@ -146,12 +169,20 @@ mod tests {
         volume.blobs.put_create(&name, vec!["object".into()]).await.unwrap();
 
         let claim = Claim::take(&volume, "test").await.unwrap().unwrap();
-        assert!(matches!(erase(claim).await, Err(Interrupt::Overtaken)));
+        assert!(matches!(erase(claim, Pass::First).await, Err(Interrupt::Overtaken)));
         assert_eq!(volume.blobs.head(&name).await.unwrap(), 6);
 
         meta.txn(txn::delete_volume(NAME.into(), keys, created)).await.unwrap();
         let claim = Claim::take(&volume, "test").await.unwrap().unwrap();
-        assert_eq!(erase(claim).await.unwrap(), Erased::All);
+        assert_eq!(erase(claim, Pass::First).await.unwrap(), Erased::Contents);
+        assert!(volume.blobs.head(&name).await.is_err());
+        let found = find_volumes(meta.as_ref(), &StoreKeys::new("")).await.unwrap();
+        assert_eq!(found, [keys.id()].into());
+
+        // Of a request that was sent before.
+        volume.blobs.put_create(&name, vec!["object".into()]).await.unwrap();
+        let claim = Claim::take(&volume, "test").await.unwrap().unwrap();
+        assert_eq!(erase(claim, Pass::Last).await.unwrap(), Erased::All);
         assert!(volume.blobs.head(&name).await.is_err());
         let left = meta.range(RangeRequest::new(keys.everything())).await.unwrap();
         assert!(left.kvs.is_empty());

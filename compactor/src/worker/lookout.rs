@@ -10,7 +10,7 @@ use super::history::History;
 use super::volume::{Outcome, VolumeWorker};
 use super::{Stop, stopped};
 use crate::claim::Claim;
-use crate::execute::erase::{Erased, erase, is_deleted};
+use crate::execute::erase::{Erased, LATE, Pass, erase, is_deleted};
 use crate::interrupt::Interrupt;
 use crate::merge::pick::Effort;
 use crate::options::CompactorOptions;
@@ -131,23 +131,30 @@ async fn erase_if_deleted(
 
 /// Erases what is left of a deleted volume, once nobody holds any of it.
 async fn erase_all(volume: &Volume, options: &CompactorOptions, stop: &Stop) -> Result<()> {
-    let mut pause = WAIT_PAUSE.0;
+    let (mut pass, mut pause) = (Pass::First, WAIT_PAUSE.0);
     loop {
         let erased = match Claim::take(volume, &options.owner).await {
-            Ok(Some(claim)) => erase(claim).await,
+            Ok(Some(claim)) => erase(claim, pass).await,
             Ok(None) => Ok(Erased::Held),
             Err(interrupt) => Err(interrupt),
         };
-        match erased {
+        let wait = match erased {
             Ok(Erased::All) => return Ok(()),
-            Ok(Erased::Held) | Err(Interrupt::ClaimLost | Interrupt::Overtaken) => {}
+            Ok(Erased::Contents) => {
+                pass = Pass::Last;
+                LATE
+            }
+            Ok(Erased::Held) | Err(Interrupt::ClaimLost | Interrupt::Overtaken) => {
+                let wait = volume.env.jittered(pause);
+                pause = (pause * 2).min(WAIT_PAUSE.1);
+                wait
+            }
             Err(Interrupt::Failed(error)) => return Err(error),
-        }
+        };
         tokio::select! {
             biased;
             () = stopped(stop) => return Ok(()),
-            () = volume.env.sleep(volume.env.jittered(pause)) => {}
+            () = volume.env.sleep(wait) => {}
         }
-        pause = (pause * 2).min(WAIT_PAUSE.1);
     }
 }
