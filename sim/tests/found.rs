@@ -23,6 +23,7 @@ use pagestore::{
 use pagestore_compactor::{Compactor, CompactorOptions, Effort};
 use pagestore_sim::etcd::Etcd;
 use pagestore_sim::process::Site;
+use pagestore_sim::random::Random;
 
 /// What the compactor waits before it takes an object for an orphan.
 const GRACE: Duration = Duration::from_secs(600);
@@ -188,6 +189,54 @@ async fn a_reader_whose_watch_lags_waits_for_news_of_the_flush() {
     let compactor = Compactor::new(tiers, CompactorOptions::default());
     compactor.compact(volume.id(), Effort::Thorough).await.unwrap();
     assert_eq!(snapshot.read(PageNo(0)).await.unwrap()[0], 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_overtaken_by_files_that_have_gone_since_looks_for_what_took_their_place() {
+    let env = Env::seeded(5);
+    let etcd = Etcd::new(env.clone());
+    let objects = Arc::new(object_store::memory::InMemory::new());
+    let open = async |meta: Arc<dyn MetaStore>| {
+        let tiers = Tiers {
+            meta,
+            blobs: BlobStore::new(objects.clone(), "memory:", env.clone()),
+            root: "".into(),
+            local: true,
+        };
+        let options = StoreOptions { staged_budget_bytes: 64 << 10, ..Default::default() };
+        Store::over(tiers, options, env.clone()).await.unwrap()
+    };
+    let store = open(etcd.client(None)).await;
+    let options = VolumeOptions { page_size: PageSize::new(512).unwrap(), ..Default::default() };
+    let volume = store.create_volume("v", options).await.unwrap();
+    let mut transaction = volume.begin().await.unwrap();
+    transaction.write(PageNo(399), vec![9; 512]).unwrap();
+    transaction.commit().await.unwrap();
+    let lagging = Mangled::over(etcd.client(None), Lagging(Duration::from_secs(3)));
+    let other = open(lagging).await.open_volume("v").await.unwrap();
+    let mut overtaken = other.begin().await.unwrap();
+    overtaken.read(PageNo(1)).await.unwrap();
+    overtaken.write(PageNo(1), vec![1; 512]).unwrap();
+
+    // All around it, and so much of it that it becomes a file.
+    let mut random = Random::new(5);
+    let mut transaction = volume.begin().await.unwrap();
+    for page in (0..400).step_by(2) {
+        let noise: Vec<u8> = (0..512).map(|_| random.number() as u8).collect();
+        transaction.write(PageNo(page), noise).unwrap();
+    }
+    transaction.commit().await.unwrap();
+    let listed: Vec<_> = objects.list(None).collect().await;
+    assert_eq!(listed.len(), 1);
+    let news = other.snapshot().await.unwrap();
+    drop(news);
+    let tiers = pagestore_compactor::Tiers::from(&store);
+    let compactor = Compactor::new(tiers, CompactorOptions::default());
+    compactor.compact(volume.id(), Effort::Thorough).await.unwrap();
+    for object in listed {
+        objects.delete(&object.unwrap().location).await.unwrap();
+    }
+    overtaken.commit().await.unwrap();
 }
 
 /// Loses the answer to a flush's publication, and dies before what was flushed is noted to be removed.

@@ -356,14 +356,21 @@ impl Reader {
     ) -> Result<bool> {
         for (_, file) in bulk.iter().filter(|(revision, _)| *revision > unchanged_to) {
             let entry: Option<&Arc<FileEntry>> = state.levels.get(*file);
-            match entry {
-                Some(entry) if !entry.may_hold(page) => {}
-                Some(entry) => {
-                    if self.files.find(entry, page, Revision::MAX).await?.is_some() {
-                        return Ok(true);
-                    }
-                }
-                // Merged away since: the page's newest version, wherever it is now, tells.
+            if entry.is_some_and(|entry| !entry.may_hold(page)) {
+                continue;
+            }
+            let found = match entry {
+                Some(entry) => match self.files.find(entry, page, Revision::MAX).await {
+                    // Merged away and deleted, as a newer state knows.
+                    Err(error) if error.kind() == ErrorKind::NotFound => None,
+                    found => Some(found?.is_some()),
+                },
+                None => None,
+            };
+            match found {
+                Some(true) => return Ok(true),
+                Some(false) => {}
+                // The page's newest version, wherever it is now, tells.
                 None => return Ok(self.last_change(&state.view(), page).await? > unchanged_to),
             }
         }
