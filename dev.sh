@@ -317,7 +317,8 @@ faults() {
     [ "$(grep -aoF "$names" "$directory/pagestore-faults" | sort -u)" = "$(sort -u <<<"$names")" ] ||
         die 'the names of faults are not found where they are'
     cargo build --quiet -p pagestore-cli -p pagestore-compactor -p pagestore-sqlite-extension
-    for product in pagestore pagestore-compactor libpagestore_sqlite.so; do
+    for product in pagestore-cli pagestore-compactor libpagestore_sqlite.so; do
+        [ -e "$directory/$product" ] || die "no $product was built"
         if grep -aoF "$names" "$directory/$product"; then die "faults are in $product"; fi
     done
     "$directory/pagestore-faults" "$@"

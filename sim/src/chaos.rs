@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pagestore::{Keep, StoreOptions};
-use pagestore_compactor::{Compactor, CompactorOptions, Tiers};
+use pagestore_compactor::{Compactor, CompactorOptions, Effort, Tiers};
 
 use crate::client::{Client, UnderWay, Work};
 use crate::etcd::Backup;
-use crate::exec::ProcessId;
+use crate::exec::{ProcessId, WORLD};
 use crate::link::{MISHAPS, Weather};
 use crate::process::{Process, Site};
 use crate::random::Random;
@@ -33,6 +33,12 @@ pub struct Plan {
     pub skew_ms: u64,
     /// When compactors flush.
     pub flush: Flush,
+    /// Somebody compacts volumes by hand, again and again.
+    pub by_hand: Option<Effort>,
+    /// Only clients meet with slow uploads.
+    pub compactors_fast: bool,
+    /// For how long listings break off once everything else has healed.
+    pub lists_heal_s: u64,
 }
 
 /// What a run is about above all.
@@ -44,6 +50,8 @@ pub enum Focus {
     Uploads,
     /// What is about to be no longer readable, beside those who still want to read it.
     Retention,
+    /// Volumes that are deleted and made anew, while listings break off.
+    Erasures,
 }
 
 /// When compactors flush.
@@ -81,6 +89,7 @@ impl Plan {
             deletes: random.one_in(3),
             bulk_percent: 0,
             look_back_percent: 0,
+            delete_percent: 0,
         };
         let mut share = |most: u64| if random.one_in(2) { 0 } else { random.skewed(most) };
         let weather = Weather {
@@ -112,9 +121,13 @@ impl Plan {
             weather,
             skew_ms: random.pick(&[0, 3_000, 6 * 3_600_000]),
             flush,
+            by_hand: random.pick(&[None, None, None, Some(Effort::Thorough)]),
+            compactors_fast: false,
+            lists_heal_s: 0,
         };
-        use Focus::{All, Retention, Uploads};
-        plan.focused(random.pick(&[All, All, All, All, All, All, Uploads, Retention]))
+        use Focus::{All, Erasures, Retention, Uploads};
+        let focus = [All, All, All, All, All, All, Uploads, Uploads, Retention, Erasures];
+        plan.focused(random.pick(&focus))
     }
 
     fn focused(mut self, focus: Focus) -> Plan {
@@ -124,14 +137,22 @@ impl Plan {
             Focus::Uploads => {
                 (work.staged_budget_bytes, work.bulk_percent) = (64 << 10, 30);
                 (self.skew_ms, self.fault_pause_ms) = (6 * 3_600_000, 1_000);
-                self.weather = Weather { slow_puts: 400, ..self.weather };
+                // What there is to do is left to the other one, so that it comes to sweeps soon.
+                (self.compactors, self.by_hand) = (1, Some(Effort::Usual));
+                (work.volumes, self.compactors_fast) = (1, true);
+                self.weather = Weather { slow_puts: 600, ..self.weather };
             }
             Focus::Retention => {
                 (work.keep, work.look_back_percent) = (Keep::Nothing, 30);
                 self.flush = Flush { age_s: 3, ..self.flush };
                 // Nearly nobody loses a lease, so nearly nobody may hear that something expired.
                 self.fault_pause_ms = 100_000;
-                self.weather = Weather { slow: 100, watch_stalls: 30, ..Weather::default() };
+                self.weather = Weather { slow: 300, watch_stalls: 30, ..Weather::default() };
+                (self.clients, self.by_hand) = (self.clients.min(6), Some(Effort::Thorough));
+            }
+            Focus::Erasures => {
+                work.delete_percent = 3;
+                self.lists_heal_s = 3 * 3_600;
             }
         }
         Plan { work: Arc::new(work), ..self }
@@ -154,6 +175,7 @@ impl Plan {
             deletes: true,
             bulk_percent: 0,
             look_back_percent: 0,
+            delete_percent: 0,
         };
         Plan {
             work: Arc::new(work),
@@ -164,6 +186,9 @@ impl Plan {
             weather: Weather::default(),
             skew_ms: 0,
             flush: Flush { bytes: 4 << 10, versions: 8, age_s: 2 },
+            by_hand: None,
+            compactors_fast: false,
+            lists_heal_s: 0,
         }
     }
 
@@ -181,10 +206,19 @@ impl Plan {
         process
     }
 
+    /// Starts a process that is no client.
+    fn start_other(&self, site: &Site) -> Process {
+        let process = site.start(self.draw_skew(site));
+        if self.compactors_fast {
+            process.link.set_uploads_fast();
+        }
+        process
+    }
+
     /// Starts a compactor.
     #[must_use]
     pub fn start_compactor(&self, site: &Site) -> Process {
-        let process = site.start(self.draw_skew(site));
+        let process = self.start_other(site);
         let options = CompactorOptions {
             flush_bytes: self.flush.bytes,
             flush_versions: self.flush.versions,
@@ -288,6 +322,9 @@ pub async fn reign(
     let end = site.world.now_us() + plan.chaos.as_micros() as u64;
     let weather = plan.weather;
     site.sky.change(|now| *now = weather);
+    if let Some(effort) = plan.by_hand {
+        site.world.spawn_in(WORLD, compact_by_hand(plan.clone(), site.clone(), effort, end));
+    }
     while site.world.now_us() < end {
         let pause = site.world.draw(|random| random.skewed(plan.fault_pause_ms));
         sleep(&site, pause).await;
@@ -336,9 +373,41 @@ pub async fn reign(
     }
     site.sky.let_pass();
     replace_the_dead(&plan, &site, &under_way, &crew);
-    site.sky.change(|now| *now = Weather::default());
+    let lists_break = if plan.lists_heal_s > 0 { 1000 } else { 0 };
+    site.sky.change(|now| *now = Weather { lists_break, ..Weather::default() });
     site.etcd.set_full(false);
     site.sky.log(&site.world, || "everything heals".to_owned());
+    if lists_break > 0 {
+        let own = site.clone();
+        let heal = async move {
+            sleep(&own, 1_000 * plan.lists_heal_s).await;
+            own.sky.change(|now| now.lists_break = 0);
+        };
+        site.world.spawn_in(WORLD, heal);
+    }
+}
+
+/// Somebody compacts one volume after the other, each time in a process of its own.
+async fn compact_by_hand(plan: Plan, site: Site, effort: Effort, end: u64) {
+    while site.world.now_us() < end {
+        let process = plan.start_other(&site);
+        let number = site.world.draw(|random| random.below(plan.work.volumes));
+        let own = process.clone();
+        let compaction = site.world.spawn_in(process.id, async move {
+            let Ok(store) = own.open(StoreOptions::default()).await else { return };
+            let Ok(volume) = store.open_volume(&format!("v{number}")).await else { return };
+            let compactor = Compactor::new(Tiers::from(&store), CompactorOptions::default());
+            // It may be deleted, or another compactor be at it, or anything.
+            let _ = compactor.compact(volume.id(), effort).await;
+        });
+        let patience = site.world.now_us() + 30_000_000;
+        while !compaction.is_done() && site.world.now_us() < patience {
+            sleep(&site, 100).await;
+        }
+        site.world.kill(process.id);
+        let pause = site.world.draw(|random| random.skewed(3_000));
+        sleep(&site, pause).await;
+    }
 }
 
 async fn sleep(site: &Site, ms: u64) {
@@ -402,7 +471,7 @@ fn halt_one(site: &Site, crew: &Arc<Mutex<Crew>>, ms: u64) {
     let (id, own) = (all[index].id, site.clone());
     site.sky.log(&site.world, || format!("process {} stands still for {ms} ms", id.0));
     site.world.halt(id);
-    site.world.spawn_in(crate::exec::WORLD, async move {
+    site.world.spawn_in(WORLD, async move {
         sleep(&own, ms).await;
         own.world.resume(id);
     });

@@ -48,6 +48,8 @@ pub struct Work {
     pub bulk_percent: u64,
     /// And looks at the past.
     pub look_back_percent: u64,
+    /// And deletions of volumes.
+    pub delete_percent: u64,
 }
 
 /// Tasks under way.
@@ -383,8 +385,11 @@ impl Worker {
     }
 
     async fn operate(&mut self) -> Result<(), Failure> {
-        let (bulk, look_back) = (self.client.work.bulk_percent, self.client.work.look_back_percent);
+        let work = &self.client.work;
+        let delete = work.delete_percent;
+        let (bulk, look_back) = (delete + work.bulk_percent, work.look_back_percent);
         match self.random.below(100) {
+            draw if draw < delete => return self.delete().await,
             draw if draw < bulk => return self.change(true).await,
             draw if draw < bulk + look_back => return self.look_back().await,
             _ => {}
@@ -683,18 +688,23 @@ impl Worker {
         }
     }
 
+    /// Where much is about the past nothing is held for long, or the oldest revision would never rise.
+    fn may_hold(&self) -> bool {
+        self.held.len() < 3 && self.client.work.look_back_percent == 0
+    }
+
     async fn look(&mut self) -> Result<(), Failure> {
         let volume = self.volume();
         let snapshot = self.snapshot(&volume).await?;
         let pages = 1 + self.random.skewed(8);
         self.read("read", &volume, &snapshot, pages).await?;
-        if self.held.len() < 3 && self.random.one_in(6) {
+        if self.may_hold() && self.random.one_in(6) {
             self.held.push((volume, snapshot));
         }
         Ok(())
     }
 
-    async fn read(
+    pub(crate) async fn read(
         &mut self,
         doing: &'static str,
         volume: &Volume,
@@ -744,13 +754,22 @@ impl Worker {
             }
             _ => self.random.skewed(span),
         };
-        let revision = head - back.min(span);
+        self.look_back_to(volume, head - back.min(span)).await
+    }
+
+    /// Looks at a volume as it was at `revision`, which may be no longer readable.
+    pub(crate) async fn look_back_to(
+        &mut self,
+        volume: Volume,
+        revision: u64,
+    ) -> Result<(), Failure> {
+        let site = self.client.process.site.clone();
         match volume.snapshot_at(Revision(revision)).await {
             Ok(snapshot) => {
                 let count = snapshot.page_count().0;
                 site.model().check_snapshot(volume.id(), snapshot.revision().0, count, revision);
                 self.read("read", &volume, &snapshot, 3).await?;
-                if self.held.len() < 3 && self.random.one_in(3) {
+                if self.may_hold() && self.random.one_in(3) {
                     self.held.push((volume, snapshot));
                 }
                 Ok(())
@@ -787,7 +806,7 @@ impl Worker {
     }
 }
 
-const READ_HELD: &str = "read what is held";
+pub(crate) const READ_HELD: &str = "read what is held";
 
 /// What was wanted, of which volume, and why it was not done.
 pub(crate) type Failure = (&'static str, VolumeId, Error);

@@ -73,10 +73,12 @@ pub enum Mishap {
     Late,
     /// The process stands still for longer than any lease lives, and goes on.
     Stall,
+    /// It is applied after a while; the process waits.
+    Slow,
 }
 
 /// All that can happen at a call.
-pub const MISHAPS: [Mishap; 7] = [
+pub const MISHAPS: [Mishap; 8] = [
     Mishap::CrashBefore,
     Mishap::CrashAfter,
     Mishap::Error,
@@ -84,10 +86,13 @@ pub const MISHAPS: [Mishap; 7] = [
     Mishap::AnswerLost,
     Mishap::Late,
     Mishap::Stall,
+    Mishap::Slow,
 ];
 
 /// How late a request is that comes late.
 const LATE: Duration = Duration::from_secs(45);
+/// How long a request takes that is slow.
+const SLOW: Duration = Duration::from_secs(2);
 /// How long a process stands still.
 const STALL: Duration = Duration::from_secs(90);
 
@@ -240,6 +245,8 @@ struct Plan {
     mishap: Option<(u64, Mishap)>,
     /// What is to happen after the call under way.
     then: Option<Mishap>,
+    /// Its uploads are never slow.
+    uploads_fast: bool,
 }
 
 impl Link {
@@ -257,6 +264,11 @@ impl Link {
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.plan().calls
+    }
+
+    /// Spares the process slow uploads.
+    pub fn set_uploads_fast(&self) {
+        self.plan().uploads_fast = true;
     }
 
     /// Has `mishap` happen at the call after so many.
@@ -321,8 +333,10 @@ impl Link {
             fate
         };
         let delay = delay.max(self.draw_slowness(what));
+        let delay = if planned == Some(Mishap::Slow) { delay.max(SLOW) } else { delay };
         let fate = match planned {
             None => fate,
+            Some(Mishap::Slow) => Fate::Answered,
             Some(Mishap::CrashBefore) => self.die().await,
             Some(Mishap::Stall) => {
                 self.stand_still();
@@ -435,7 +449,7 @@ impl Link {
 
     /// How long an object that is put takes.
     fn draw_slowness(&self, what: &str) -> Duration {
-        let slow = self.sky.weather().slow_puts;
+        let slow = if self.plan().uploads_fast { 0 } else { self.sky.weather().slow_puts };
         let ms = self.world.draw(|random| match what == "blob put" && random.permille(slow) {
             true => random.range(4_000, 40_000),
             false => 0,

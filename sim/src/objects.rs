@@ -163,7 +163,8 @@ impl ObjectStore for BucketClient {
         options: PutOptions,
     ) -> Result<PutResult> {
         let location = location.clone();
-        Self::call(&self.bucket, &self.link, "blob put", move |bucket| {
+        let what = if location.as_ref().starts_with("probe-") { "blob probe" } else { "blob put" };
+        Self::call(&self.bucket, &self.link, what, move |bucket| {
             let put = now(bucket.objects.put_opts(&location, payload, options))?;
             (bucket.observer)(&location, true);
             Ok(put)

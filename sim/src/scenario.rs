@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use pagestore::internal::meta::keys::{StoreKeys, VolumeKeys};
 use pagestore::internal::meta::{KeyRange, RangeRequest};
-use pagestore::{ErrorKind, Keep, PageSize, StoreOptions, Volume, VolumeId, VolumeOptions};
+use pagestore::{
+    ErrorKind, Keep, PageSize, Revision, StoreOptions, Volume, VolumeId, VolumeOptions,
+};
 use pagestore_compactor::{Compactor, CompactorOptions, Effort, Tiers};
 
 use crate::chaos::{Crew, Plan, Victim};
-use crate::client::{Client, Failure, Kind, Tracked, UnderWay, Work, Worker};
+use crate::client::{Client, Failure, Kind, READ_HELD, Tracked, UnderWay, Work, Worker};
 use crate::exec::WORLD;
 use crate::link::Mishap;
 use crate::model::Counts;
@@ -29,6 +31,12 @@ const STANDSTILL: Duration = Duration::from_secs(90);
 const SETTLED: Duration = Duration::from_secs(60);
 /// After so long an object that nobody names may be deleted, whoever's clock is asked.
 const ORPHANED: Duration = Duration::from_secs(3_600);
+/// How far a clock is ahead that takes what is new for old.
+const AHEAD_MS: i64 = 6 * 3_600_000;
+/// Somebody sweeps for so long, which is longer than anybody stands still.
+const SWEEPING: Duration = Duration::from_secs(150);
+/// When somebody does beside the victim what is to come in between: sooner than what is slow.
+const BESIDE: Duration = Duration::from_secs(1);
 /// Changes of a transaction that does not fit one level of operations.
 const NESTED_PAGES: u64 = 300;
 /// Pages of noise that a small budget turns into a file.
@@ -65,6 +73,12 @@ pub enum Scenario {
     Takeover,
     /// A deleted volume is erased.
     Erase,
+    /// A commit by files, beside somebody who deletes what nobody names, by a clock that is hours ahead.
+    SweptCommit,
+    /// A look at what was, just before it can be read no longer.
+    LookBack,
+    /// What was can be read no longer, just after somebody looked at it.
+    Raise,
     /// A client does a little of everything, beside another one and compactors.
     ClientsDay,
     /// A compactor does what is due, beside another one and clients.
@@ -72,7 +86,7 @@ pub enum Scenario {
 }
 
 /// All there are.
-pub const SCENARIOS: [Scenario; 16] = [
+pub const SCENARIOS: [Scenario; 19] = [
     Scenario::Commit,
     Scenario::NestedCommit,
     Scenario::BulkCommit,
@@ -87,6 +101,9 @@ pub const SCENARIOS: [Scenario; 16] = [
     Scenario::Resume,
     Scenario::Takeover,
     Scenario::Erase,
+    Scenario::SweptCommit,
+    Scenario::LookBack,
+    Scenario::Raise,
     Scenario::ClientsDay,
     Scenario::CompactorsDay,
 ];
@@ -104,7 +121,19 @@ pub struct Swept {
 /// which mishap. Without one the scenario has to come about.
 #[must_use]
 pub fn run_scenario(seed: u64, scenario: Scenario, at: Option<(u64, Mishap)>) -> Swept {
+    run_scenario_prepared(seed, scenario, at, || {})
+}
+
+/// As [`run_scenario`], after something was done on the run's thread.
+#[must_use]
+pub fn run_scenario_prepared(
+    seed: u64,
+    scenario: Scenario,
+    at: Option<(u64, Mishap)>,
+    prepare: impl FnOnce() + Send + 'static,
+) -> Swept {
     let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
+        prepare();
         crate::entropy::set(seed);
         let site = Site::new(seed, false);
         let play = || match scenario {
@@ -180,7 +209,7 @@ impl Stage {
         let work = Work {
             keep: Keep::Nothing,
             staged_budget_bytes: match scenario {
-                Scenario::BulkCommit | Scenario::Sweep => 96 << 10,
+                Scenario::BulkCommit | Scenario::SweptCommit | Scenario::Sweep => 96 << 10,
                 _ => 512 << 20,
             },
             deletes: false,
@@ -358,8 +387,66 @@ impl Stage {
                 self.pass(SETTLED);
                 Actor::Host(self.open_compactor(victim))
             }
+            Scenario::SweptCommit => {
+                // A flush would get into the commit's way.
+                self.compact(volume, Effort::Usual);
+                self.sweep_beside(volume);
+                Actor::Worker(self.open_worker(victim))
+            }
+            Scenario::LookBack => {
+                self.leave_a_past(hand, volume);
+                let worker = self.open_worker(victim);
+                let compactor = self.open_compactor(&self.site.start(0));
+                self.do_beside(async move {
+                    // It may be overtaken, or have nothing to do.
+                    let _ = compactor.compact(volume, Effort::Usual).await;
+                });
+                Actor::Worker(worker)
+            }
+            Scenario::Raise => {
+                self.leave_a_past(hand, volume);
+                let mut worker = self.open_worker(&self.site.start(0));
+                let past = self.site.model().head(volume) - 1;
+                self.do_beside(async move {
+                    let outcome = look_back_for_long(&mut worker, past).await;
+                    worker.judge(outcome);
+                });
+                compactor(Effort::Usual)
+            }
             _ => Actor::Worker(self.open_worker(victim)),
         }
+    }
+
+    /// Somebody deletes what nobody names, again and again, by a clock that is ahead.
+    fn sweep_beside(&self, volume: VolumeId) {
+        let process = self.site.start(AHEAD_MS);
+        let compactor = self.open_compactor(&process);
+        let (world, until) = (self.site.world.clone(), SWEEPING);
+        process.spawn(async move {
+            let end = world.now_us() + until.as_micros() as u64;
+            while world.now_us() < end {
+                // Each time anew: so each begins with a look at everything.
+                let _ = compactor.compact(volume, Effort::Usual).await;
+                world.sleep(BESIDE).await;
+            }
+        });
+    }
+
+    /// Revisions that can be read until the next flush, which nobody holds.
+    fn leave_a_past(&self, hand: &mut Worker, volume: VolumeId) {
+        self.compact(volume, Effort::Usual);
+        let own = self.open_worker(&hand.process().clone());
+        drop(self.write(own, 3));
+        self.pass(SETTLED);
+    }
+
+    /// Has something done a moment after the victim has begun.
+    fn do_beside(&self, what: impl Future<Output = ()> + Send + 'static) {
+        let world = self.site.world.clone();
+        self.site.world.spawn_in(WORLD, async move {
+            world.sleep(BESIDE).await;
+            what.await;
+        });
     }
 
     /// The victim begins a transaction, and another process commits other pages of the volume.
@@ -487,7 +574,9 @@ impl Stage {
             Scenario::Commit | Scenario::NestedCommit | Scenario::OvertakenCommit => {
                 commits == 1 && bulk == 0
             }
-            Scenario::BulkCommit => commits == 1 && bulk == 1,
+            Scenario::BulkCommit | Scenario::SweptCommit => commits == 1 && bulk == 1,
+            Scenario::LookBack => after.counts.snapshots == before.counts.snapshots + 1,
+            Scenario::Raise => flushed && after.oldest > before.oldest,
             Scenario::JointCommit => commits == 2,
             Scenario::CreateVolume => after.volumes.len() == before.volumes.len() + 1,
             Scenario::DeleteVolume => deleted(after) == deleted(before) + 1,
@@ -528,7 +617,14 @@ impl Stage {
 async fn act_as_client(worker: &mut Worker, scenario: Scenario) -> Result<(), Failure> {
     match scenario {
         Scenario::NestedCommit => change(worker, 0, NESTED_PAGES, Kind::Change).await,
-        Scenario::BulkCommit => change(worker, 0, BULK_PAGES, Kind::Noise).await,
+        Scenario::BulkCommit | Scenario::SweptCommit => {
+            change(worker, 0, BULK_PAGES, Kind::Noise).await
+        }
+        Scenario::LookBack => {
+            let volume = worker.volumes[0].id();
+            let past = worker.process().site.model().head(volume) - 1;
+            look_back(worker, past).await
+        }
         Scenario::JointCommit => change_together(worker).await,
         Scenario::CreateVolume => create(worker).await,
         Scenario::DeleteVolume => {
@@ -537,6 +633,19 @@ async fn act_as_client(worker: &mut Worker, scenario: Scenario) -> Result<(), Fa
         }
         _ => change(worker, 0, 5, Kind::Change).await,
     }
+}
+
+async fn look_back(worker: &mut Worker, revision: u64) -> Result<(), Failure> {
+    let volume = worker.volumes[0].clone();
+    worker.look_back_to(volume, revision).await
+}
+
+/// Holds what was, if it can be read still, for longer than what is slow takes.
+async fn look_back_for_long(worker: &mut Worker, revision: u64) -> Result<(), Failure> {
+    let volume = worker.volumes[0].clone();
+    let Ok(snapshot) = volume.snapshot_at(Revision(revision)).await else { return Ok(()) };
+    worker.process().env.sleep(3 * BESIDE).await;
+    worker.read(READ_HELD, &volume, &snapshot, 3).await
 }
 
 async fn create(worker: &mut Worker) -> Result<(), Failure> {

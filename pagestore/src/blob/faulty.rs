@@ -79,9 +79,7 @@ impl Faulty {
             Fault::Denied => {
                 Err(Error::PermissionDenied { path: String::new(), source: "403".into() })
             }
-            Fault::NotFound => {
-                Err(Error::NotFound { path: String::new(), source: "404".into() })
-            }
+            Fault::NotFound => Err(Error::NotFound { path: String::new(), source: "404".into() }),
             Fault::NoBucket => {
                 Err(Error::NotFound { path: String::new(), source: "404: NoSuchBucket".into() })
             }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use pagestore::internal::fault::{self, Fault};
+use pagestore_sim::link::MISHAPS;
 use pagestore_sim::run::{Outcome, run_prepared};
+use pagestore_sim::scenario::{SCENARIOS, run_scenario_prepared};
 
 mod blind;
 mod kept;
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
     let seed = args.seed.unwrap_or(1);
     let first = args.fault.first().copied();
     if args.child {
-        print!("{}", run_prepared(seed, args.log, move || fault::plant(first)).render());
+        print!("{}", run_all(seed, first, args.log).render());
         return ExitCode::SUCCESS;
     }
     if args.log {
@@ -70,6 +72,29 @@ fn main() -> ExitCode {
     }
     let faults = if args.fault.is_empty() { fault::ALL } else { &args.fault };
     if args.blind { blind::search(faults, &args) } else { kept::check(faults, &args) }
+}
+
+/// Of so many seeds one is about a scenario, with every mishap at every call; the others are worlds.
+const SCENARIO_EVERY: u64 = 4;
+
+/// What one seed says.
+fn run_all(seed: u64, fault: Option<Fault>, log: bool) -> Outcome {
+    if !seed.is_multiple_of(SCENARIO_EVERY) {
+        return run_prepared(seed, log, move || fault::plant(fault));
+    }
+    let which = seed / SCENARIO_EVERY % SCENARIOS.len() as u64;
+    let scenario = *SCENARIOS.get(which as usize).expect("one of them");
+    let play = |at| run_scenario_prepared(seed, scenario, at, move || fault::plant(fault));
+    let mut outcome = Outcome::empty(seed);
+    let calls = play(None).calls;
+    for (call, mishap) in (1..=calls).flat_map(|call| MISHAPS.map(|mishap| (call, mishap))) {
+        let swept = play(Some((call, mishap)));
+        if let Some(what) = swept.violations.first() {
+            outcome.violations.push(format!("{scenario:?}, call {call}, {mishap:?}: {what}"));
+            break;
+        }
+    }
+    outcome
 }
 
 /// Runs a seed in a process of its own; `None` when it takes too long.
