@@ -138,7 +138,8 @@ async fn read_published(claim: &Claim, edit: &Edit) -> Work<Option<Revision>> {
 fn check_edit(state: &VolumeState, edit: &Edit) -> Work<()> {
     let floor = edit.floor.unwrap_or(state.floor.up_to);
     let rises = state.floor.up_to <= floor && floor <= state.revision;
-    let sinks = edit.outputs.iter().find(|entry| entry.level > 0 && entry.newest > floor);
+    let highest = if planted!(MergedAboveFloor) { Revision::MAX } else { floor };
+    let sinks = edit.outputs.iter().find(|entry| entry.level > 0 && entry.newest > highest);
     if rises && sinks.is_none() {
         return Ok(());
     }

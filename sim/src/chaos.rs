@@ -126,7 +126,7 @@ impl Plan {
             lists_heal_s: 0,
         };
         use Focus::{All, Erasures, Retention, Uploads};
-        let focus = [All, All, All, All, All, All, Uploads, Uploads, Retention, Erasures];
+        let focus = [All, All, All, All, All, All, All, Uploads, Retention, Erasures];
         plan.focused(random.pick(&focus))
     }
 
@@ -140,6 +140,8 @@ impl Plan {
                 // What there is to do is left to the other one, so that it comes to sweeps soon.
                 (self.compactors, self.by_hand) = (1, Some(Effort::Usual));
                 (work.volumes, self.compactors_fast) = (1, true);
+                // Many files: without a cache of indexes most time would go into decoding these.
+                (work.operations, work.page_cache_bytes) = (work.operations / 2, 64 << 20);
                 self.weather = Weather { slow_puts: 600, ..self.weather };
             }
             Focus::Retention => {
