@@ -171,7 +171,7 @@ check() {
         cargo test --workspace --test sqlite_suites -- --ignored
     fi
     say simulation
-    sim --seeds 250 --time 75
+    sim --seeds 2000 --time 600
     sim --sweep --seed 1
     say 'planted faults'
     faults
