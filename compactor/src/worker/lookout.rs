@@ -131,7 +131,9 @@ async fn erase_if_deleted(
 
 /// Erases what is left of a deleted volume, once nobody holds any of it.
 async fn erase_all(volume: &Volume, options: &CompactorOptions, stop: &Stop) -> Result<()> {
-    let (mut pass, mut pause) = (Pass::First, WAIT_PAUSE.0);
+    // Nothing comes late to a directory.
+    let mut pass = if volume.blobs.is_directory() { Pass::Last } else { Pass::First };
+    let mut pause = WAIT_PAUSE.0;
     loop {
         let erased = match Claim::take(volume, &options.owner).await {
             Ok(Some(claim)) => erase(claim, pass).await,

@@ -66,6 +66,12 @@ impl BlobStore {
         self
     }
 
+    /// True when the objects are files of a directory, whose writes end with who made them.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        self.directory.is_some()
+    }
+
     /// The URL it was connected with.
     #[must_use]
     pub fn place(&self) -> &str {
