@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use pagestore::internal::blob::{BlobStore, ObjectName};
 use pagestore::internal::connect::Tiers;
@@ -159,22 +160,24 @@ impl Mangle for Lagging {
     }
 }
 
+async fn open_over(
+    meta: Arc<dyn MetaStore>,
+    objects: &Arc<InMemory>,
+    options: StoreOptions,
+    env: &Env,
+) -> Store {
+    let blobs = BlobStore::new(objects.clone(), "memory:", env.clone());
+    let tiers = Tiers { meta, blobs, root: "".into(), local: true };
+    Store::over(tiers, options, env.clone()).await.unwrap()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reader_whose_watch_lags_waits_for_news_of_the_flush() {
     let env = Env::seeded(3);
     let etcd = Etcd::new(env.clone());
-    let objects = Arc::new(object_store::memory::InMemory::new());
-    let open = async |meta: Arc<dyn MetaStore>| {
-        let tiers = Tiers {
-            meta,
-            blobs: BlobStore::new(objects.clone(), "memory:", env.clone()),
-            root: "".into(),
-            local: true,
-        };
-        let options =
-            StoreOptions { page_cache_bytes: 0, index_cache_bytes: 0, ..Default::default() };
-        Store::over(tiers, options, env.clone()).await.unwrap()
-    };
+    let objects = Arc::new(InMemory::new());
+    let uncached = StoreOptions { page_cache_bytes: 0, index_cache_bytes: 0, ..Default::default() };
+    let open = async |meta| open_over(meta, &objects, uncached.clone(), &env).await;
     let store = open(etcd.client(None)).await;
     let options = VolumeOptions { page_size: PageSize::new(512).unwrap(), ..Default::default() };
     let volume = store.create_volume("v", options).await.unwrap();
@@ -195,17 +198,9 @@ async fn a_reader_whose_watch_lags_waits_for_news_of_the_flush() {
 async fn a_commit_overtaken_by_files_that_have_gone_since_looks_for_what_took_their_place() {
     let env = Env::seeded(5);
     let etcd = Etcd::new(env.clone());
-    let objects = Arc::new(object_store::memory::InMemory::new());
-    let open = async |meta: Arc<dyn MetaStore>| {
-        let tiers = Tiers {
-            meta,
-            blobs: BlobStore::new(objects.clone(), "memory:", env.clone()),
-            root: "".into(),
-            local: true,
-        };
-        let options = StoreOptions { staged_budget_bytes: 64 << 10, ..Default::default() };
-        Store::over(tiers, options, env.clone()).await.unwrap()
-    };
+    let objects = Arc::new(InMemory::new());
+    let frugal = StoreOptions { staged_budget_bytes: 64 << 10, ..Default::default() };
+    let open = async |meta| open_over(meta, &objects, frugal.clone(), &env).await;
     let store = open(etcd.client(None)).await;
     let options = VolumeOptions { page_size: PageSize::new(512).unwrap(), ..Default::default() };
     let volume = store.create_volume("v", options).await.unwrap();
@@ -228,8 +223,8 @@ async fn a_commit_overtaken_by_files_that_have_gone_since_looks_for_what_took_th
     transaction.commit().await.unwrap();
     let listed: Vec<_> = objects.list(None).collect().await;
     assert_eq!(listed.len(), 1);
-    let news = other.snapshot().await.unwrap();
-    drop(news);
+    // Now it knows of the file, and will hear late that it has gone.
+    other.snapshot().await.unwrap();
     let tiers = pagestore_compactor::Tiers::from(&store);
     let compactor = Compactor::new(tiers, CompactorOptions::default());
     compactor.compact(volume.id(), Effort::Thorough).await.unwrap();
@@ -273,7 +268,7 @@ impl Mangle for Forgetful {
 async fn what_was_flushed_goes_although_the_note_of_it_is_lost() {
     let env = Env::seeded(4);
     let etcd = Etcd::new(env.clone());
-    let objects = Arc::new(object_store::memory::InMemory::new());
+    let objects = Arc::new(InMemory::new());
     let tiers = Tiers {
         meta: etcd.client(None),
         blobs: BlobStore::new(objects, "memory:", env.clone()),
@@ -315,7 +310,7 @@ async fn what_was_flushed_goes_although_the_note_of_it_is_lost() {
 async fn a_volume_opens_while_its_oldest_revision_is_raised() {
     let env = Env::seeded(2);
     let etcd = Etcd::new(env.clone());
-    let objects = Arc::new(object_store::memory::InMemory::new());
+    let objects = Arc::new(InMemory::new());
     let tiers = |meta: Arc<dyn MetaStore>| Tiers {
         meta,
         blobs: BlobStore::new(objects.clone(), "memory:", env.clone()),

@@ -45,39 +45,16 @@ pub(crate) async fn raise(claim: &Claim, from: &At<Oldest>, to: Oldest) -> Work<
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use object_store::memory::InMemory;
-
-    use pagestore::Env;
-    use pagestore::internal::blob::BlobStore;
-    use pagestore::internal::meta::embedded::EmbeddedStore;
-    use pagestore::internal::meta::keys::StoreKeys;
-    use pagestore::internal::meta::records::VolumeRecord;
-    use pagestore::internal::meta::{MetaStore, Op, Txn, txn};
-    use pagestore::internal::types::{
-        HashSecret, Keep, PageSize, SECRET_BYTES, SessionId, VolumeId,
-    };
+    use pagestore::internal::meta::{Op, Txn};
+    use pagestore::internal::types::SessionId;
 
     use super::*;
+    use crate::testing::new_volume;
 
     #[tokio::test]
     async fn the_oldest_revision_is_not_raised_above_a_pin_that_was_just_put() {
-        let dir = tempfile::tempdir().unwrap();
-        let env = Env::seeded(1);
-        let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
-        let blobs = BlobStore::new(Arc::new(InMemory::new()), "memory:", env.clone());
-        let keys = StoreKeys::new("").volume(VolumeId(1));
-        let volume = Volume { meta: meta.clone(), blobs, env, keys: keys.clone() };
-        let record = VolumeRecord {
-            page_size: PageSize::DEFAULT,
-            keep: Keep::Nothing,
-            created_ms: 0,
-            secret: HashSecret::new([1; SECRET_BYTES]),
-            parent: None,
-        };
-        let create = txn::create_volume("nv".into(), "id".into(), &keys, &record);
-        meta.txn(create).await.unwrap();
+        let (_dir, volume, _) = new_volume().await;
+        let (meta, keys) = (&volume.meta, &volume.keys);
         let claim = Claim::take(&volume, "test").await.unwrap().unwrap();
         let pin = async |at: u64| {
             let pin = Op::put(keys.pin(SessionId(7)), encode_pin(Revision(at)));
@@ -85,7 +62,7 @@ mod tests {
         };
         pin(9).await;
         assert_eq!(read_oldest_pin(&volume).await.unwrap(), Revision(9));
-        let state = mirror::load(meta.as_ref(), &keys).await.unwrap();
+        let state = mirror::load(meta.as_ref(), keys).await.unwrap();
         let to = Oldest { readable: Revision(9), log_from: Revision(0) };
 
         // Between the look at the pins and the raise.

@@ -205,39 +205,29 @@ fn decide_orphans(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use object_store::memory::InMemory;
-
     use pagestore::Env;
-    use pagestore::internal::blob::BlobStore;
-    use pagestore::internal::meta::embedded::EmbeddedStore;
-    use pagestore::internal::meta::keys::StoreKeys;
     use pagestore::internal::meta::records::Intent;
-    use pagestore::internal::meta::{LeaseId, MetaStore, txn};
+    use pagestore::internal::meta::{LeaseId, txn};
     use pagestore::internal::types::VolumeId;
 
     use super::*;
+    use crate::testing::new_volume;
 
     #[tokio::test]
     async fn an_object_whose_upload_is_intended_is_no_orphan_however_old() {
-        let dir = tempfile::tempdir().unwrap();
-        let env = Env::seeded(1);
-        let meta: Arc<dyn MetaStore> = EmbeddedStore::open(dir.path(), &env).unwrap();
-        let blobs = BlobStore::new(Arc::new(InMemory::new()), "memory:", env.clone());
-        let keys = StoreKeys::new("").volume(VolumeId(1));
-        let volume = Volume { meta: meta.clone(), blobs, env, keys: keys.clone() };
+        let (_dir, volume, created) = new_volume().await;
+        let (meta, keys) = (&volume.meta, &volume.keys);
         // Made at the beginning of time.
         let file = FileId::from_bytes([0; 16]);
         let name = volume.object(file, Revision(0));
         volume.blobs.put_create(&name, vec!["object".into()]).await.unwrap();
         let intent = Intent { named_at: Revision(0) };
-        let intend = txn::intend(&keys, Revision(0), file, &intent, LeaseId(0));
+        let intend = txn::intend(keys, created, file, &intent, LeaseId(0));
         assert!(meta.txn(intend).await.unwrap().succeeded);
 
         let claim = Claim::take(&volume, "test").await.unwrap().unwrap();
         assert_eq!(sweep_objects(&claim).await.unwrap().object_count, 0);
-        assert!(meta.txn(txn::give_up(&keys, file)).await.unwrap().succeeded);
+        assert!(meta.txn(txn::give_up(keys, file)).await.unwrap().succeeded);
         assert_eq!(sweep_objects(&claim).await.unwrap().object_count, 1);
     }
 

@@ -166,7 +166,9 @@ impl Sound {
         let outcome = run_apart(seed, None, false);
         let is = outcome.as_ref().map(|outcome| caught(outcome).is_none());
         if is == Some(false) {
-            println!("seed {seed} is WRONG WITHOUT ANY FAULT: ./dev.sh sim --seed {seed}");
+            let again =
+                if seed.is_multiple_of(SCENARIO_EVERY) { "--sweep --seed" } else { "--seed" };
+            println!("seed {seed} is WRONG WITHOUT ANY FAULT: ./dev.sh sim {again} {seed}");
         }
         self.seeds().insert(seed, is);
         is == Some(true)
