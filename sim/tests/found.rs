@@ -18,8 +18,8 @@ use pagestore::internal::meta::{
     RangeResponse, Txn, TxnResponse, WatchStream,
 };
 use pagestore::{
-    Env, ErrorKind, FileId, PageNo, PageSize, Revision, Store, StoreOptions, VolumeId,
-    VolumeOptions,
+    Committed, Env, ErrorKind, FileId, PageNo, PageSize, Result, Revision, Store, StoreOptions,
+    Volume, VolumeId, VolumeOptions,
 };
 use pagestore_compactor::{Compactor, CompactorOptions, Effort};
 use pagestore_sim::etcd::Etcd;
@@ -213,14 +213,8 @@ async fn a_commit_overtaken_by_files_that_have_gone_since_looks_for_what_took_th
     overtaken.read(PageNo(1)).await.unwrap();
     overtaken.write(PageNo(1), vec![1; 512]).unwrap();
 
-    // All around it, and so much of it that it becomes a file.
-    let mut random = Random::new(5);
-    let mut transaction = volume.begin().await.unwrap();
-    for page in (0..400).step_by(2) {
-        let noise: Vec<u8> = (0..512).map(|_| random.number() as u8).collect();
-        transaction.write(PageNo(page), noise).unwrap();
-    }
-    transaction.commit().await.unwrap();
+    // All around it.
+    commit_as_file(&volume, &mut Random::new(5)).await.unwrap();
     let listed: Vec<_> = objects.list(None).collect().await;
     assert_eq!(listed.len(), 1);
     // Now it knows of the file, and will hear late that it has gone.
@@ -232,6 +226,47 @@ async fn a_commit_overtaken_by_files_that_have_gone_since_looks_for_what_took_th
         objects.delete(&object.unwrap().location).await.unwrap();
     }
     overtaken.commit().await.unwrap();
+}
+
+/// Commits every other one of the first 400 pages: so much that it becomes a file if the budget is small.
+async fn commit_as_file(volume: &Volume, random: &mut Random) -> Result<Committed> {
+    let mut transaction = volume.begin().await.unwrap();
+    for page in (0..400).step_by(2) {
+        let noise: Vec<u8> = (0..512).map(|_| random.number() as u8).collect();
+        transaction.write(PageNo(page), noise).unwrap();
+    }
+    transaction.commit().await
+}
+
+/// They piled up faster than a compactor that was killed now and then could flush: a flush looks into all
+/// of them, so that each made the next flush slower.
+#[tokio::test(start_paused = true)]
+async fn commits_of_files_wait_for_the_compactor_when_it_is_far_behind() {
+    let env = Env::seeded(6);
+    let etcd = Etcd::new(env.clone());
+    let objects = Arc::new(InMemory::new());
+    let frugal = StoreOptions { staged_budget_bytes: 64 << 10, ..Default::default() };
+    let store = open_over(etcd.client(None), &objects, frugal, &env).await;
+    let options = VolumeOptions { page_size: PageSize::new(512).unwrap(), ..Default::default() };
+    let volume = store.create_volume("v", options).await.unwrap();
+    let mut random = Random::new(6);
+    let mut files = 0;
+    let refused = loop {
+        match commit_as_file(&volume, &mut random).await {
+            Ok(_) => files += 1,
+            Err(error) => break error,
+        }
+        assert!(files <= 64);
+    };
+    assert_eq!((refused.kind(), files), (ErrorKind::Backpressure, 64), "{refused}");
+    let mut small = volume.begin().await.unwrap();
+    small.write(PageNo(1), vec![1; 512]).unwrap();
+    small.commit().await.expect("what adds no file has no reason to wait");
+    let tiers = pagestore_compactor::Tiers::from(&store);
+    let compactor = Compactor::new(tiers, CompactorOptions::default());
+    compactor.compact(volume.id(), Effort::Thorough).await.unwrap();
+    volume.snapshot().await.unwrap();
+    commit_as_file(&volume, &mut random).await.unwrap();
 }
 
 /// Loses the answer to a flush's publication, and dies before what was flushed is noted to be removed.

@@ -40,6 +40,11 @@ impl OpenFiles {
         files.insert(entry.id, file.clone());
         Ok(file)
     }
+
+    /// Forgets all others.
+    pub(crate) fn retain(&mut self, keep: impl Fn(FileId) -> bool) {
+        self.0.get_mut().retain(|file, _| keep(*file));
+    }
 }
 
 /// The contents of `wanted`, from whichever files list them. What none lists is missing from the answer.

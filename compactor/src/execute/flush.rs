@@ -52,6 +52,7 @@ struct Kept {
 pub(crate) async fn flush(
     claim: &Claim,
     state: &VolumeState,
+    open: &OpenFiles,
     report: &Reporter<'_>,
 ) -> Work<Revision> {
     let readable = read_readable(claim.volume(), state).await?;
@@ -73,7 +74,7 @@ pub(crate) async fn flush(
         commits.into_iter().for_each(|record| writer.push_commit(record));
         sizes.into_iter().for_each(|change| writer.push_size_change(change));
     }
-    write_versions(claim, state, &kept, &mut outputs, report).await?;
+    write_versions(claim, state, open, &kept, &mut outputs, report).await?;
     let (upload, entries) = outputs.finish(claim).await?;
     if planted!(RemovedBeforePublished) {
         super::remove::remove(claim, state.revision).await?;
@@ -151,15 +152,15 @@ fn decide_sizes(state: &VolumeState) -> Vec<SizeChange> {
 async fn write_versions(
     claim: &Claim,
     state: &VolumeState,
+    open: &OpenFiles,
     kept: &[Kept],
     outputs: &mut Outputs,
     report: &Reporter<'_>,
 ) -> Work<()> {
-    let open = OpenFiles::default();
     let window_versions = (WINDOW_BYTES / state.record.page_size.bytes()).max(1);
     let mut done = 0;
     for window in kept.chunks(window_versions) {
-        let contents = fetch(claim.volume(), state, &open, window).await?;
+        let contents = fetch(claim.volume(), state, open, window).await?;
         for version in window {
             // Compressing takes a while: others get the thread in between.
             tokio::task::consume_budget().await;

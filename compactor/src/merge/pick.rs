@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use pagestore::internal::file::FileEntry;
+use pagestore::internal::levels::max_overlap;
 use pagestore::internal::meta::keys::FilePlace;
 use pagestore::internal::types::{FileId, PageNo, PageSize, Revision};
 
@@ -26,7 +27,10 @@ const LEVEL_RATIO: u64 = 10;
 /// Deepest level: far more than 2^64 bytes of pages need.
 const MAX_LEVEL: u8 = 12;
 /// Files of level 0 that cover one page, before they are merged: each costs a lookup a read.
-const LEVEL_0_DEPTH: usize = 4;
+const LEVEL_0_OVERLAP: usize = 4;
+/// Files of level 0 that cover one page, before merging them is more urgent than flushing: otherwise
+/// steady commits would keep the compactor flushing, and each flush adds a file.
+const LEVEL_0_URGENT: usize = 3 * LEVEL_0_OVERLAP;
 /// Files of level 0 in all, before they are merged.
 const LEVEL_0_FILES: usize = 24;
 /// Neighbours so small that one file could hold all, before they are put into one.
@@ -150,6 +154,22 @@ pub fn decide_merge(files: &Files<'_>, effort: Effort) -> Option<Choice> {
         .or_else(|| view.garbage())
 }
 
+/// True when files of level 0 are to be merged before anything else is flushed.
+#[must_use]
+pub fn is_level_0_urgent(files: &Files<'_>) -> bool {
+    level_0_overlap(files, |file| file.newest <= files.floor) >= LEVEL_0_URGENT
+}
+
+/// The most files that cover one page and cannot leave level 0 yet, because they are above the floor.
+#[must_use]
+pub fn unsettled_overlap(files: &Files<'_>) -> usize {
+    level_0_overlap(files, |file| file.newest > files.floor)
+}
+
+fn level_0_overlap(files: &Files<'_>, which: impl Fn(&FileEntry) -> bool) -> usize {
+    max_overlap(files.listed.iter().copied().filter(|file| file.level == 0 && which(file)))
+}
+
 struct View<'a> {
     files: &'a Files<'a>,
     effort: Effort,
@@ -231,8 +251,8 @@ impl<'a> View<'a> {
         let mut settled: Vec<_> = self.level(0).into_iter().filter(is_settled).collect();
         let mut pageless: Vec<_> = self.pageless(0).into_iter().filter(is_settled).collect();
         let count = settled.len() + pageless.len();
-        let is_due = depth(&settled) >= LEVEL_0_DEPTH
-            || pageless.len() >= LEVEL_0_DEPTH
+        let is_due = max_overlap(settled.iter().copied()) >= LEVEL_0_OVERLAP
+            || pageless.len() >= LEVEL_0_OVERLAP
             || count >= LEVEL_0_FILES
             || (self.effort == Effort::Thorough && count > 0);
         if !is_due {
@@ -391,12 +411,6 @@ fn versions(files: &[&FileEntry]) -> u64 {
 /// A small file is better merged than listed in a level of its own size.
 fn is_worth_moving(files: &[&FileEntry]) -> bool {
     versions(files) >= TARGET_VERSIONS / 16
-}
-
-/// The most files that cover any one page.
-fn depth(files: &[&FileEntry]) -> usize {
-    let covering = |page: PageNo| files.iter().filter(|file| file.may_hold(page)).count();
-    files.iter().map(|file| covering(file.first)).max().unwrap_or(0)
 }
 
 /// `chosen` and every file of `all` that must leave level 0 with them: those that hold older versions

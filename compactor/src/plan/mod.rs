@@ -8,9 +8,14 @@ use pagestore::internal::meta::records::Oldest;
 use pagestore::internal::types::{FileId, Revision};
 
 use crate::gc::mark::{DroppedFile, decide_deletable};
-use crate::merge::pick::{Choice, Effort, Files, Merge, Move, Reason, decide_merge};
+use crate::merge::pick::{
+    Choice, Effort, Files, Merge, Move, Reason, decide_merge, is_level_0_urgent, unsettled_overlap,
+};
 
 pub mod oldest;
+
+/// Files above the floor that cover one page, from which on a flush is due.
+const UNSETTLED_FILES: usize = 8;
 
 /// What lies in the meta tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +75,8 @@ pub enum FlushReason {
     Count(u64),
     /// Age of the oldest staged commit.
     Age(Duration),
+    /// Files of large commits that cover one page: they can be merged only when the floor is above them.
+    Files(usize),
     /// A thorough compaction leaves nothing staged.
     Thorough,
 }
@@ -122,7 +129,9 @@ pub fn decide_all(situation: &Situation<'_>) -> Vec<Step> {
     });
     let delete = Some(decide_delete(situation)).filter(|files| !files.is_empty());
     let delete = delete.map(Action::Delete).map(plain);
-    removal.into_iter().chain(flush).chain(merge).chain(delete).collect()
+    // A merge that was chosen while level 0 is that high is one of level 0.
+    let (first, second) = if is_level_0_urgent(&files) { (merge, flush) } else { (flush, merge) };
+    removal.into_iter().chain(first).chain(second).chain(delete).collect()
 }
 
 /// Why a flush is due, if it is.
@@ -130,6 +139,7 @@ pub fn decide_all(situation: &Situation<'_>) -> Vec<Step> {
 pub fn decide_flush(situation: &Situation<'_>) -> Option<FlushReason> {
     let (staged, limits) = (&situation.staged, &situation.limits);
     let count = staged.page_count.max(staged.commit_count) as u64;
+    let files = unsettled_overlap(&situation.files);
     let age = Duration::from_millis(situation.now_ms.saturating_sub(staged.oldest_ms?));
     if situation.effort == Effort::Thorough && situation.files.floor < situation.flush_to {
         Some(FlushReason::Thorough)
@@ -137,6 +147,8 @@ pub fn decide_flush(situation: &Situation<'_>) -> Option<FlushReason> {
         Some(FlushReason::Bytes(staged.bytes))
     } else if count >= limits.count {
         Some(FlushReason::Count(count))
+    } else if files >= UNSETTLED_FILES {
+        Some(FlushReason::Files(files))
     } else {
         (age >= limits.age).then_some(FlushReason::Age(age))
     }
@@ -217,6 +229,7 @@ impl fmt::Display for FlushReason {
         match self {
             FlushReason::Bytes(bytes) => write!(f, "{bytes} bytes are staged"),
             FlushReason::Count(count) => write!(f, "{count} pages or commits are staged"),
+            FlushReason::Files(count) => write!(f, "{count} files of large commits cover one page"),
             FlushReason::Age(age) => {
                 write!(f, "the oldest staged commit is {} s old", age.as_secs())
             }

@@ -1,3 +1,4 @@
+use pagestore::internal::file::FileEntry;
 use pagestore::internal::types::PageSize;
 
 use super::*;
@@ -65,6 +66,40 @@ fn bytes_count_and_age_make_a_flush_due() {
     assert_eq!(flush_reason(&situation), Some(FlushReason::Count(11)));
     let situation = Situation { now_ms: NOW_MS + 1, ..quiet() };
     assert_eq!(flush_reason(&situation), Some(FlushReason::Age(Duration::from_secs(60))));
+}
+
+/// So many files of level 0 over the same pages.
+fn level_0(count: u8, first: u64) -> Vec<FileEntry> {
+    let of = |n| of_revisions(entry(n, 0, 1..=9), first + u64::from(n)..=first + u64::from(n));
+    (1..=count).map(of).collect()
+}
+
+#[test]
+fn files_of_large_commits_make_a_flush_due() {
+    let reason = |count| {
+        let files = level_0(count, 50);
+        let mut situation = quiet();
+        situation.files.listed = files.iter().collect();
+        flush_reason(&situation)
+    };
+    assert_eq!(reason(7), None);
+    assert_eq!(reason(8), Some(FlushReason::Files(8)));
+}
+
+/// Otherwise steady commits would keep the compactor flushing, while files of level 0 pile up.
+#[test]
+fn files_of_level_0_are_merged_before_a_flush_when_there_are_many() {
+    let is_merge_first = |count| {
+        let files = level_0(count, 0);
+        let mut situation = quiet();
+        situation.staged.bytes = 100;
+        situation.files.listed = files.iter().collect();
+        let due: Vec<Action> = decide_all(&situation).into_iter().map(|step| step.action).collect();
+        assert_eq!(due.len(), 2, "{due:?}");
+        matches!(&due[0], Action::Merge(merge) if merge.reason == Reason::Level0)
+    };
+    assert!(!is_merge_first(11));
+    assert!(is_merge_first(12));
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub(crate) struct VolumeWorker {
     mirror: Mirror,
     options: CompactorOptions,
     sweeps: Sweeps,
+    /// Listed files that remember commits: how far the oldest revision may be raised is read out of them.
+    open: OpenFiles,
     /// A removal that was begun.
     removal: Option<Revision>,
     /// What was flushed last: history before it serves nobody.
@@ -71,6 +73,7 @@ impl VolumeWorker {
             mirror,
             options,
             sweeps: Sweeps::new(),
+            open: OpenFiles::default(),
             removal: None,
             flushed: None,
             stop,
@@ -130,9 +133,12 @@ impl VolumeWorker {
         self.resume(claim).await?;
         let mut state = self.mirror.fresh().await?;
         let mut goal = Goal::new(effort, state.revision);
-        let (mut overtaken, open) = (0, OpenFiles::default());
+        let mut overtaken = 0;
         for _ in 0..MAX_STEPS {
-            let situation = self.gather(&state, &open, &mut goal).await?;
+            let remembers =
+                |file| state.levels.get(file).is_some_and(|entry| entry.commit_count > 0);
+            self.open.retain(remembers);
+            let situation = self.gather(&state, &mut goal).await?;
             let Some(step) = plan::next(&situation.as_situation(&state)) else { return Ok(()) };
             tracing::info!(volume = %self.volume.id(), "{step}");
             match self.carry_out(claim, &state, &step).await {
@@ -198,7 +204,7 @@ impl VolumeWorker {
             }
             Action::Flush(_) => {
                 let up_to = state.revision;
-                let revision = flush::flush(claim, state, &reporter).await?;
+                let revision = flush::flush(claim, state, &self.open, &reporter).await?;
                 (self.removal, self.flushed) = (Some(up_to), Some(up_to));
                 Ok(revision)
             }
@@ -212,12 +218,7 @@ impl VolumeWorker {
     }
 
     /// Reads what a plan is made on.
-    async fn gather(
-        &self,
-        state: &VolumeState,
-        open: &OpenFiles,
-        goal: &mut Goal,
-    ) -> Work<Gathered> {
+    async fn gather(&self, state: &VolumeState, goal: &mut Goal) -> Work<Gathered> {
         let level_lists = if state.dropped.is_empty() {
             Vec::new()
         } else {
@@ -229,15 +230,15 @@ impl VolumeWorker {
             now_ms: self.volume.env.wall_ms(),
             limits: self.limits(),
             removal: self.removal,
-            allowed: self.read_allowed(state, open).await?,
+            allowed: self.read_allowed(state).await?,
             level_lists,
             point_count: read_points(&self.volume, state).await?.len(),
         })
     }
 
     /// How far the oldest readable revision may be raised.
-    async fn read_allowed(&self, state: &VolumeState, open: &OpenFiles) -> Work<Oldest> {
-        let volume = &self.volume;
+    async fn read_allowed(&self, state: &VolumeState) -> Work<Oldest> {
+        let (volume, open) = (&self.volume, &self.open);
         let before = |keep: Duration| {
             let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
             volume.env.wall_ms().saturating_sub(keep_ms)
@@ -279,7 +280,7 @@ impl VolumeWorker {
     pub(crate) async fn dry_run(&self, effort: Effort) -> Work<Vec<Step>> {
         let state = self.mirror.fresh().await?;
         let mut goal = Goal::new(effort, state.revision);
-        let gathered = self.gather(&state, &OpenFiles::default(), &mut goal).await?;
+        let gathered = self.gather(&state, &mut goal).await?;
         Ok(plan::decide_all(&gathered.as_situation(&state)))
     }
 

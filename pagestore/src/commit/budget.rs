@@ -12,6 +12,11 @@ pub(crate) const DEFAULT_META_QUOTA: u64 = 2 << 30;
 const BULK_BYTES_WHEN_HALF: u64 = 32 << 10;
 /// The longest pause of a commit when the budget is nearly used.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
+/// From so many thousandths on, commits pause: the longer, the closer to the end it is.
+const PAUSE_FILL: u32 = 750;
+/// Files of level 0 that cover one page, from which on no commit adds another. A read looks into all of
+/// them, and so does a flush for what deltas are against. Merges begin at 4.
+const MAX_LEVEL_0_OVERLAP: usize = 64;
 
 /// How full the meta tier is, and how full it may get.
 #[derive(Clone, Copy, Debug)]
@@ -49,20 +54,41 @@ impl Budget {
         if fill >= 500 && bytes >= BULK_BYTES_WHEN_HALF {
             return Ok(Way::Bulk);
         }
-        match fill {
-            0..750 => Ok(Way::Staged(Duration::ZERO)),
-            750..1000 => {
-                Ok(Way::Staged(MAX_PAUSE * u32::try_from(fill - 750).unwrap_or(250) / 250))
-            }
-            _ => Err(Error::new(
+        pause_at(fill).map(Way::Staged).ok_or_else(|| {
+            Error::new(
                 ErrorKind::Backpressure,
                 format!(
                     "the meta tier has no room for commits until the compactor flushes; is one running? \
                      ({} of {} bytes staged by the volume, {} of {} bytes of the quota used)",
                     self.staged, self.staged_max, self.used, self.quota
                 ),
-            )),
-        }
+            )
+        })
+    }
+}
+
+/// How long a commit that adds files has to pause before, when so many of level 0 cover one page.
+///
+/// # Errors
+/// `Backpressure` when there are too many.
+pub(super) fn admit_files(level_0_overlap: usize) -> Result<Duration> {
+    pause_at(level_0_overlap as u64 * 1000 / MAX_LEVEL_0_OVERLAP as u64).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Backpressure,
+            format!(
+                "{level_0_overlap} files of level 0 cover one page, and a commit of this size would add another; \
+                 it has to wait until the compactor merges; is one running?"
+            ),
+        )
+    })
+}
+
+/// The pause at so many thousandths of what there may be; nothing when that is reached.
+fn pause_at(fill: u64) -> Option<Duration> {
+    match u32::try_from(fill).unwrap_or(u32::MAX) {
+        0..PAUSE_FILL => Some(Duration::ZERO),
+        fill @ PAUSE_FILL..1000 => Some(MAX_PAUSE * (fill - PAUSE_FILL) / (1000 - PAUSE_FILL)),
+        _ => None,
     }
 }
 
@@ -83,6 +109,14 @@ mod tests {
         assert_eq!(budget(874 * kib, 0).admit(kib).unwrap(), Way::Staged(MAX_PAUSE / 2));
         let error = budget(1000 * kib, 0).admit(kib).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Backpressure);
+    }
+
+    #[test]
+    fn files_pile_up_only_so_high() {
+        assert_eq!(admit_files(0).unwrap(), Duration::ZERO);
+        assert_eq!(admit_files(47).unwrap(), Duration::ZERO);
+        assert_eq!(admit_files(56).unwrap(), MAX_PAUSE / 2);
+        assert_eq!(admit_files(64).unwrap_err().kind(), ErrorKind::Backpressure);
     }
 
     #[test]

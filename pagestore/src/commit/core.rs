@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -51,6 +52,14 @@ impl Core {
     /// process would fill it in between.
     pub(crate) fn count_staged(&self, bytes: u64) {
         self.used_bytes.fetch_add(bytes.saturating_mul(OVERHEAD), Ordering::Relaxed);
+    }
+
+    /// What a commit does that has to slow down.
+    pub(super) async fn pause(&self, pause: Duration) {
+        // Even a sleep of nothing may take a tick of the timer.
+        if !pause.is_zero() {
+            self.env.sleep(pause).await;
+        }
     }
 
     pub(crate) fn budget(&self, state: &VolumeState) -> Budget {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::budget::Way;
+use super::budget::{Way, admit_files};
 use super::bulk::{self, BulkFiles};
 use super::conflict::{Overtaken, check_changelog};
 use super::core::Core;
@@ -140,6 +140,8 @@ impl Part {
     /// Turns the part into files.
     async fn go_bulk(&mut self, id: CommitId) -> Result<()> {
         let Transaction { core, writes, size, .. } = &self.transaction;
+        let pause = admit_files(core.mirror.state()?.levels.level_0_overlap())?;
+        core.pause(pause).await;
         self.files = Some(bulk::upload(core, writes, size, id, self.view.revision).await?);
         Ok(())
     }
@@ -231,9 +233,7 @@ impl Publication {
                     core.count_staged(bytes as u64);
                 }
                 match way {
-                    // Even a sleep of nothing may take a tick of the timer.
-                    Way::Staged(pause) if pause.is_zero() => {}
-                    Way::Staged(pause) => core.env.sleep(pause).await,
+                    Way::Staged(pause) => core.pause(pause).await,
                     Way::Bulk => {
                         part.go_bulk(self.id).await?;
                         next = part.build(self.id, count).await?;

@@ -114,6 +114,12 @@ impl Levels {
         u16::try_from(self.runs.len()).expect("BUG: a level is a byte")
     }
 
+    /// How many files of level 0 a read of some page may have to look into: [`max_overlap`] of them.
+    #[must_use]
+    pub fn level_0_overlap(&self) -> usize {
+        max_overlap(self.level(0).iter().map(Arc::as_ref))
+    }
+
     /// All files, level by level.
     pub fn files(&self) -> impl Iterator<Item = &Arc<FileEntry>> + Clone {
         self.runs.iter().flat_map(|run| run.iter())
@@ -138,6 +144,25 @@ impl Levels {
         let at = run.partition_point(|entry| entry.last < page);
         run.get(at).filter(|entry| entry.may_hold(page))
     }
+}
+
+/// The most of `files` that cover any one page.
+pub fn max_overlap<'a>(files: impl Iterator<Item = &'a FileEntry>) -> usize {
+    let with_pages = files.filter(|file| !file.is_pageless());
+    // A file that ends at a page covers it still when another one begins there.
+    let mut bounds: Vec<(PageNo, bool)> =
+        with_pages.flat_map(|file| [(file.first, false), (file.last, true)]).collect();
+    bounds.sort_unstable();
+    let (mut covering, mut most) = (0, 0);
+    for (_, is_end) in bounds {
+        if is_end {
+            covering -= 1;
+        } else {
+            covering += 1;
+            most = most.max(covering);
+        }
+    }
+    most
 }
 
 fn edit_run(run: &mut Vec<Arc<FileEntry>>, edit: &Edit) -> Result<(), LevelsError> {
@@ -200,6 +225,19 @@ mod tests {
     }
 
     #[test]
+    fn files_overlap_at_the_page_that_most_cover() {
+        let overlap = |files: &[std::ops::RangeInclusive<u64>]| {
+            let files: Vec<_> =
+                files.iter().map(|pages| entry(1, 0, pages.clone(), 1..=1)).collect();
+            max_overlap(files.iter())
+        };
+        assert_eq!(overlap(&[]), 0);
+        assert_eq!(overlap(&[0..=4, 5..=9]), 1);
+        assert_eq!(overlap(&[0..=5, 5..=9]), 2, "both hold page 5");
+        assert_eq!(overlap(&[0..=9, 1..=2, 4..=8, 5..=6]), 3);
+    }
+
+    #[test]
     fn candidates_are_all_of_level_0_then_one_a_level() {
         let levels = Levels::default()
             .apply(&[
@@ -213,6 +251,7 @@ mod tests {
             .unwrap();
         assert_eq!(ids(levels.candidates(PageNo(6))), [2, 3, 1, 5, 6]);
         assert_eq!(ids(levels.candidates(PageNo(2))), [1, 4]);
+        assert_eq!(levels.level_0_overlap(), 3);
         assert_eq!(ids(levels.candidates(PageNo(31))), Vec::<u8>::new());
         assert_eq!(levels.depth(), 4);
         assert_eq!(ids(levels.files()), [2, 3, 1, 4, 5, 6]);

@@ -15,7 +15,7 @@ mod sizes;
 mod testing;
 
 pub use crate::file::{FileEntry, FileRef, Origin, SizeChange, Truncation};
-pub use list::{Edit, Levels, LevelsError};
+pub use list::{Edit, Levels, LevelsError, max_overlap};
 pub use lookup::{FoundVersion, Lookup};
 pub use merge_iter::{MergeError, MergeIter, Step};
 pub use retention::{Readable, Retention, Version};
