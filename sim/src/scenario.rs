@@ -63,6 +63,9 @@ pub enum Scenario {
     Flush,
     /// Files are merged, and what nobody can read any more is left out.
     Merge,
+    /// Files are merged while a staged delta is against a version that only they hold, and that nobody can
+    /// read any more.
+    MergeBelowDelta,
     /// Objects of dropped files are deleted.
     Delete,
     /// Objects that were never published are deleted.
@@ -86,7 +89,7 @@ pub enum Scenario {
 }
 
 /// All there are.
-pub const SCENARIOS: [Scenario; 19] = [
+pub const SCENARIOS: [Scenario; 20] = [
     Scenario::Commit,
     Scenario::NestedCommit,
     Scenario::BulkCommit,
@@ -96,6 +99,7 @@ pub const SCENARIOS: [Scenario; 19] = [
     Scenario::DeleteVolume,
     Scenario::Flush,
     Scenario::Merge,
+    Scenario::MergeBelowDelta,
     Scenario::Delete,
     Scenario::Sweep,
     Scenario::Resume,
@@ -304,13 +308,23 @@ impl Stage {
         self.prepared(process, async move { client.open_worker().await })
     }
 
+    /// A compactor that flushes whatever is staged.
     fn open_compactor(&self, process: &Process) -> Compactor {
+        self.open_compactor_with(process, |options| options.flush_bytes = 1)
+    }
+
+    fn open_compactor_with(
+        &self,
+        process: &Process,
+        change: impl FnOnce(&mut CompactorOptions),
+    ) -> Compactor {
         let (own, process_id) = (process.clone(), process.id.0);
         let store = self.prepared(process, async move {
             own.open(StoreOptions::default()).await.expect("nothing goes wrong yet")
         });
         let owner = format!("process {process_id}");
-        let options = CompactorOptions { flush_bytes: 1, owner, ..CompactorOptions::default() };
+        let mut options = CompactorOptions { owner, ..CompactorOptions::default() };
+        change(&mut options);
         Compactor::new(Tiers::from(&store), options)
     }
 
@@ -344,11 +358,18 @@ impl Stage {
             Scenario::OvertakenCommit => self.overtake(hand, victim),
             Scenario::Flush => compactor(Effort::Usual),
             Scenario::Merge => {
-                self.flush_often(hand, volume);
+                self.flush_often(hand, volume, 4);
                 compactor(Effort::Thorough)
             }
+            Scenario::MergeBelowDelta => {
+                self.flush_often(hand, volume, 3);
+                self.stage_beside_a_flush(hand, volume);
+                let compactor =
+                    self.open_compactor_with(victim, |options| options.flush_age = Duration::MAX);
+                Actor::Compactor(compactor, volume, Effort::Usual)
+            }
             Scenario::Delete => {
-                self.flush_often(hand, volume);
+                self.flush_often(hand, volume, 4);
                 self.compact(volume, Effort::Thorough);
                 compactor(Effort::Usual)
             }
@@ -376,15 +397,7 @@ impl Stage {
                 compactor
             }
             Scenario::Erase => {
-                let store = hand.store.clone();
-                self.compact(volume, Effort::Usual);
-                self.prepared(&hand.process().clone(), async move {
-                    store.delete_volume("v0").await.expect("nothing goes wrong yet");
-                });
-                self.site.world.kill(hand.process().id);
-                let next = self.open_worker(&self.site.start(0));
-                drop(std::mem::replace(hand, next));
-                self.pass(SETTLED);
+                self.delete_what_is_flushed(hand, volume);
                 Actor::Host(self.open_compactor(victim))
             }
             Scenario::SweptCommit => {
@@ -417,6 +430,19 @@ impl Stage {
         }
     }
 
+    /// The volume is deleted, and the hand goes on in another process.
+    fn delete_what_is_flushed(&self, hand: &mut Worker, volume: VolumeId) {
+        let store = hand.store.clone();
+        self.compact(volume, Effort::Usual);
+        self.prepared(&hand.process().clone(), async move {
+            store.delete_volume("v0").await.expect("nothing goes wrong yet");
+        });
+        self.site.world.kill(hand.process().id);
+        let next = self.open_worker(&self.site.start(0));
+        drop(std::mem::replace(hand, next));
+        self.pass(SETTLED);
+    }
+
     /// Somebody deletes what nobody names, again and again, by a clock that is ahead.
     fn sweep_beside(&self, volume: VolumeId) {
         let process = self.site.start(AHEAD_MS);
@@ -433,10 +459,9 @@ impl Stage {
     }
 
     /// Revisions that can be read until the next flush, which nobody holds.
-    fn leave_a_past(&self, hand: &mut Worker, volume: VolumeId) {
+    fn leave_a_past(&self, hand: &Worker, volume: VolumeId) {
         self.compact(volume, Effort::Usual);
-        let own = self.open_worker(&hand.process().clone());
-        drop(self.write(own, 3));
+        self.write_once_more(hand, 3);
         self.pass(SETTLED);
     }
 
@@ -476,12 +501,30 @@ impl Stage {
         Actor::Overtaken(Box::new((worker, volume, tracked)))
     }
 
-    fn flush_often(&self, hand: &mut Worker, volume: VolumeId) {
-        for _ in 0..4 {
+    fn flush_often(&self, hand: &Worker, volume: VolumeId, times: usize) {
+        for _ in 0..times {
             self.compact(volume, Effort::Usual);
-            let own = self.open_worker(&hand.process().clone());
-            drop(self.write(own, 2));
+            self.write_once_more(hand, 2);
         }
+    }
+
+    fn write_once_more(&self, hand: &Worker, commits: u64) {
+        let own = self.open_worker(&hand.process().clone());
+        drop(self.write(own, commits));
+    }
+
+    /// Somebody commits while a flush is halfway; it is published, and then its compactor dies. So what
+    /// is staged now is against what files hold that are older than the flush.
+    fn stage_beside_a_flush(&self, hand: &Worker, volume: VolumeId) {
+        let flushing = self.flush_halfway(volume);
+        self.site.world.halt(flushing);
+        self.write_once_more(hand, 1);
+        self.site.world.resume(flushing);
+        let files = || self.site.model().counts.files;
+        let before = files();
+        assert!(run_for(&self.site, LIMIT, || files() > before), "BUG: the flush was to go on");
+        self.site.world.kill(flushing);
+        self.pass(SETTLED);
     }
 
     /// A compactor begins a flush and has written a file when this returns, but not published it.
@@ -582,6 +625,9 @@ impl Stage {
             Scenario::DeleteVolume => deleted(after) == deleted(before) + 1,
             Scenario::Flush => flushed,
             Scenario::Merge => files > 0 && after.dropped > 0 && after.oldest > before.oldest,
+            Scenario::MergeBelowDelta => {
+                files > 0 && after.dropped > before.dropped && !after.is_flushed
+            }
             Scenario::Delete => deletions > 1 && after.dropped < before.dropped,
             Scenario::Sweep => deletions == 1,
             // What the other one had written is thrown away.
