@@ -212,6 +212,8 @@ impl Stage {
         let calm = Plan::calm();
         let work = Work {
             keep: Keep::Nothing,
+            // What is read is known when it is written: so deltas are staged.
+            page_cache_bytes: 64 << 20,
             staged_budget_bytes: match scenario {
                 Scenario::BulkCommit | Scenario::SweptCommit | Scenario::Sweep => 96 << 10,
                 _ => 512 << 20,
@@ -718,11 +720,16 @@ async fn change_together(worker: &mut Worker) -> Result<(), Failure> {
     worker.commit(parts).await
 }
 
-/// Commits changes of the first `count` pages of a volume.
+/// Commits changes of the first `count` pages of a volume, which are read before unless it is noise that
+/// they become: so what they were is known, and what is staged is what differs.
 async fn change(worker: &mut Worker, number: usize, count: u64, kind: Kind) -> Result<(), Failure> {
-    let volume = worker.volumes[number].clone();
+    let (volume, process) = (worker.volumes[number].clone(), worker.process().clone());
     let mut tracked = worker.begin(&volume).await?;
     for page in 0..count {
+        if kind == Kind::Change {
+            let read = tracked.read(&process, page, None).await;
+            read.map_err(|error| ("read", volume.id(), error))?;
+        }
         let content = worker.unlike_any(kind, page);
         tracked.write(page, content).map_err(|error| ("write", volume.id(), error))?;
     }
