@@ -86,6 +86,7 @@ impl Plan {
             pause_ms: random.pick(&[5, 200, 2_000]),
             staged_budget_bytes: random.pick(&[64 << 10, 96 << 10, 512 << 20]),
             page_cache_bytes: random.pick(&[0, 64 << 20]),
+            disk_cache: false,
             deletes: random.one_in(3),
             bulk_percent: 0,
             look_back_percent: 0,
@@ -127,7 +128,10 @@ impl Plan {
         };
         use Focus::{All, Erasures, Retention, Uploads};
         let focus = [All, All, All, All, All, All, All, Uploads, Retention, Erasures];
-        plan.focused(random.pick(&focus))
+        let plan = plan.focused(random.pick(&focus));
+        // A look ahead: what there is in a world without disks stays what it was.
+        let disk_cache = random.clone().one_in(4);
+        Plan { work: Arc::new(Work { disk_cache, ..(*plan.work).clone() }), ..plan }
     }
 
     fn focused(mut self, focus: Focus) -> Plan {
@@ -174,6 +178,7 @@ impl Plan {
             pause_ms: 400,
             staged_budget_bytes: 96 << 10,
             page_cache_bytes: 0,
+            disk_cache: false,
             deletes: true,
             bulk_percent: 0,
             look_back_percent: 0,
@@ -454,6 +459,10 @@ async fn kill_one(plan: &Plan, site: &Site, under_way: &UnderWay, crew: &Arc<Mut
     };
     site.sky.log(&site.world, || format!("process {} is killed", victim.id.0));
     site.world.kill(victim.id);
+    if plan.work.disk_cache {
+        let spoilt = site.world.draw(|random| site.disks.tear(victim.id, random));
+        site.sky.log(&site.world, || format!("its machine crashes: {spoilt} files are torn"));
+    }
     let pause = site.world.draw(|random| random.skewed(30_000));
     sleep(site, pause).await;
     let operations = plan.work.operations / 2;

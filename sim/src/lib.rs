@@ -13,6 +13,7 @@
 
 pub mod chaos;
 pub mod client;
+pub mod disk;
 pub mod entropy;
 pub mod etcd;
 pub mod exec;

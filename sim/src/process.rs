@@ -12,6 +12,7 @@ use pagestore::internal::meta::records::{ChangelogEntry, Floor, Oldest, PageCoun
 use pagestore::internal::meta::{Event, KeyValue};
 use pagestore::{Env, Result, Store, StoreOptions, VolumeId};
 
+use crate::disk::Disks;
 use crate::etcd::Etcd;
 use crate::exec::{ProcessId, ProcessWorld, WORLD, World, unpoisoned};
 use crate::link::{Link, Sky};
@@ -38,6 +39,8 @@ pub struct Site {
     pub etcd: Etcd,
     /// The blob tier.
     pub bucket: Bucket,
+    /// The machines' disks.
+    pub disks: Disks,
     model: Arc<Mutex<Model>>,
 }
 
@@ -73,7 +76,7 @@ impl Site {
             }),
             Box::new(move |lease| ended.lease_ended(lease)),
         );
-        Site { world, sky, etcd, bucket, model: own }
+        Site { world, sky, etcd, bucket, disks: Disks::default(), model: own }
     }
 
     /// The model.

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use bytes::Bytes;
 use pagestore::{
-    Error, ErrorKind, Keep, PageSize, Store, StoreOptions, Volume, VolumeId, VolumeOptions,
+    DiskCacheOptions, Error, ErrorKind, Keep, PageSize, Store, StoreOptions, Volume, VolumeId,
+    VolumeOptions,
 };
 
 use crate::process::Process;
@@ -22,6 +23,9 @@ pub(crate) const READ_HELD: &str = "read what is held";
 
 /// What was wanted, of which volume, and why it was not done.
 pub(crate) type Failure = (&'static str, VolumeId, Error);
+
+/// More than there ever is: what goes first would depend on the time at which real files were written.
+const DISK_BYTES: u64 = 1 << 40;
 
 /// What clients are to do.
 #[derive(Clone, Debug)]
@@ -46,6 +50,8 @@ pub struct Work {
     pub staged_budget_bytes: u64,
     /// Bytes of pages kept in memory: 0, or more than there are.
     pub page_cache_bytes: u64,
+    /// What was fetched is kept on the machine's disk, too.
+    pub disk_cache: bool,
     /// Volumes are deleted now and then.
     pub deletes: bool,
     /// Of what is done, so much besides the usual: commits of many pages.
@@ -165,6 +171,10 @@ impl Client {
         StoreOptions {
             page_cache_bytes: self.work.page_cache_bytes,
             index_cache_bytes: self.work.page_cache_bytes,
+            disk_cache: self.work.disk_cache.then(|| DiskCacheOptions {
+                directory: self.process.site.disks.of(self.process.id),
+                max_bytes: DISK_BYTES,
+            }),
             staged_budget_bytes: self.work.staged_budget_bytes,
             ..StoreOptions::default()
         }
