@@ -28,7 +28,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The revision is no longer kept, or the lease that held it was lost: open a new snapshot.
     Expired,
-    /// The compactor lags and etcd's room is kept for it: slow down, then try again.
+    /// The compactor lags: etcd's room is kept for it, or too many files wait to be merged. Slow down, then
+    /// try again.
     Backpressure,
 }
 
