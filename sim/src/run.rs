@@ -290,10 +290,11 @@ async fn look_at_all(process: &Process, volumes: u64) -> pagestore::Result<()> {
             (model.head(id), model.oldest(id), model.created(id))
         };
         ask_for_outcomes(process, &volume).await?;
-        let mut revisions = vec![head];
+        // What is the oldest by now may be newer: a group of commits moves the head also when all are refused.
+        let mut revisions = vec![head.max(oldest)];
         for _ in 0..3 {
-            let from = oldest.max(created).min(head);
-            revisions.push(process.site.world.draw(|random| random.range(from, head + 1)));
+            let (from, to) = (oldest.max(created), head.max(oldest));
+            revisions.push(process.site.world.draw(|random| random.range(from, to + 1)));
         }
         for revision in revisions {
             let snapshot = volume.snapshot_at(Revision(revision)).await?;

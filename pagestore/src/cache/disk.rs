@@ -1,8 +1,9 @@
 //! Frames on a local disk, for reads that would cost a request. Off unless asked for.
 //!
 //! A frame is kept as it came, compressed and with its own checksum, under its file's id and its
-//! offset. Whoever reads it checks it as if it had come from the blob tier, and discards what fails:
-//! so nothing is synced, and a torn or foreign file costs one request, never a wrong page. Several
+//! offset, and with a seal that says which frame it is. Whoever reads it checks both, as if it had come
+//! from the blob tier, and discards what fails: so nothing is synced, and a torn or foreign file costs one
+//! request, never a wrong page or an error. Several
 //! processes may share a directory: entries appear by rename, and whichever process has written an
 //! eighth of the bound sweeps out the least recently used ones of all.
 
@@ -15,11 +16,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::env::{Env, Task};
 use crate::error::{Error, Result};
 use crate::types::FileId;
 
+/// Bytes of a seal.
+const SEAL_BYTES: usize = 8;
 /// Frames that wait to be written; more are not kept. 64 frames of 64 KiB are 4 MiB.
 const QUEUE_FRAMES: usize = 64;
 /// A use is noted on disk only when the last note is older.
@@ -46,6 +50,12 @@ impl FrameKey {
         let [_, _, _, _, _, high, low, _] = self.offset.to_be_bytes();
         let folder = folded ^ high ^ low;
         root.join(format!("{folder:02x}")).join(format!("{}-{:016x}", self.file, self.offset))
+    }
+
+    /// What ends the frame's file: another frame, whole as it may be, has another one.
+    fn seal(self, frame: &[u8]) -> [u8; SEAL_BYTES] {
+        let name = [&self.file.bytes()[..], &self.offset.to_le_bytes()].concat();
+        xxh3_64_with_seed(frame, xxh3_64(&name)).to_le_bytes()
     }
 }
 
@@ -149,10 +159,11 @@ impl Shared {
 
     fn read(&self, key: FrameKey, len: usize) -> io::Result<Bytes> {
         let path = key.path(&self.root);
-        let frame = fs::read(&path)?;
-        if frame.len() != len {
+        let mut frame = fs::read(&path)?;
+        let seal = frame.split_off(frame.len().saturating_sub(SEAL_BYTES));
+        if frame.len() != len || seal != key.seal(&frame) {
             fs::remove_file(&path)?;
-            return Err(io::Error::other("another length than the frame's"));
+            return Err(io::Error::other("torn, or another frame"));
         }
         let file = fs::File::open(&path)?;
         let now = self.now();
@@ -167,7 +178,8 @@ impl Shared {
         let folder = path.parent().expect("BUG: an entry lies in a folder");
         fs::create_dir_all(folder)?;
         let temporary = folder.join(format!("{TEMPORARY_PREFIX}{:016x}", self.env.random_u64()));
-        let result = fs::write(&temporary, frame).and_then(|()| fs::rename(&temporary, &path));
+        let sealed = [frame, &key.seal(frame)].concat();
+        let result = fs::write(&temporary, sealed).and_then(|()| fs::rename(&temporary, &path));
         if result.is_err() {
             // Whatever is left of it, a later sweep finds.
             fs::remove_file(&temporary).ok();
@@ -293,9 +305,21 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_in_anothers_place_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(dir.path(), 1 << 20);
+        shared.write(key(1), b"one").unwrap();
+        shared.write(key(2), b"two").unwrap();
+        fs::rename(key(1).path(dir.path()), key(2).path(dir.path())).unwrap();
+        assert!(shared.read(key(2), 3).is_err());
+        assert_eq!(entries(dir.path()), 0);
+    }
+
+    #[test]
     fn a_sweep_keeps_what_was_used_last_and_nothing_foreign_is_touched() {
         let dir = tempfile::tempdir().unwrap();
-        let shared = shared(dir.path(), 80);
+        // Seven eighths of it are seven frames of ten bytes with their seals.
+        let shared = shared(dir.path(), 8 * 18);
         fs::write(dir.path().join("notes.txt"), [0; 500]).unwrap();
         for n in 0..16 {
             shared.write(key(n), &[n; 10]).unwrap();
